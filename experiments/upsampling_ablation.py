@@ -1,0 +1,74 @@
+"""Three ways back to image resolution, side by side: FCN, U-Net and SegNet.
+
+One encoder, one recipe, one seed; only the decoder differs. Prints the comparison and
+writes `comparison.png` and `comparison.json` beside the three runs.
+
+    python experiments/upsampling_ablation.py
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+
+from rich.console import Console
+
+from segjax import cli, experiment
+from segjax.report.panels import draw_panels
+from segjax.report.tables import Row, class_table, comparison_table
+from segjax.training.loop import json_scores
+
+
+@dataclasses.dataclass(frozen=True)
+class Ablation(experiment.Config):
+    """Networks compared under one recipe; `model` is each of `models` in turn."""
+
+    models: tuple[str, ...] = ("fcn_basic", "unet_basic", "segnet_basic")
+    """Networks to compare. They should differ in nothing but the decoder."""
+
+
+CONFIG = Ablation(
+    name="upsampling_ablation",
+    dataset="street_scenes",
+    model="each of models",
+)
+
+
+def main(config: Ablation) -> None:
+    """Runs every network and reports them together."""
+    console = Console()
+    if config.smoke:
+        config = experiment.smoke(config)
+    workdir = config.workdir or Path("runs") / config.name
+    results = {}
+    for model in config.models:
+        one = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+        del one["models"]
+        one |= {"model": model, "workdir": workdir / model}
+        results[model] = experiment.run(experiment.Config(**one), console=console)
+
+    rows = [
+        Row(model, result.scores, result.parameters, result.step_seconds)
+        for model, result in results.items()
+    ]
+    first = next(iter(results.values()))
+    rows.append(Row("majority class", first.baseline, None, None))
+    where = f"{config.dataset} {first.split}, {first.scores['num_images']} images"
+    console.print(comparison_table(rows, title=f"Upsampling ablation: {where}"))
+    console.print(class_table(rows, first.dataset.table, title="IoU by class"))
+    draw_panels(
+        workdir / "comparison.png",
+        images=first.images,
+        labels=first.labels,
+        predictions={model: r.predictions for model, r in results.items()},
+        table=first.dataset.table,
+        errors=False,
+    )
+    summary = {row.name: {**dataclasses.asdict(row)} for row in rows}
+    for row in summary.values():
+        row["scores"] = json_scores(row["scores"])
+    (workdir / "comparison.json").write_text(json.dumps(summary, indent=2) + "\n")
+    console.print(f"wrote {workdir / 'comparison.png'} and comparison.json")
+
+
+if __name__ == "__main__":
+    cli.main(main, CONFIG)

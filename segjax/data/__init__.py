@@ -1,0 +1,1 @@
+"""Data sets, class tables, transforms and the input pipeline."""

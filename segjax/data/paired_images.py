@@ -1,0 +1,306 @@
+"""Data sets that are image files with a label file each: checking and reading them.
+
+An image keeps its own bytes where it is an 8-bit RGB PNG or JPEG; every other kind
+becomes an RGB PNG. A label is stored as train ids in an 8-bit grey PNG. The rotation
+that a camera notes in EXIF is not applied: labels are drawn on the pixels as stored.
+Whatever is wrong with a file is an `InputError` that names it.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import io
+import re
+import struct
+import warnings
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from segjax.data import records
+from segjax.data.labels import LabelTable, decode_label
+from segjax.errors import InputError
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+_LOSSY_SUFFIXES = (".jpg", ".jpeg")
+
+# What Pillow raises for a damaged file, by format and kind of damage.
+_DAMAGE = (
+    OSError,
+    EOFError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    LookupError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+
+class Pair(NamedTuple):
+    """An image file and its label file."""
+
+    image: Path
+    label: Path
+
+
+@dataclasses.dataclass
+class PairedImagesConfig(tfds.core.BuilderConfig):
+    """The files of a data set. `paired_images_config` makes one.
+
+    Attributes:
+      splits: split name -> pairs, in the order in which they are stored.
+      table: what the label values mean.
+    """
+
+    name: str
+    splits: dict[str, list[Pair]] = dataclasses.field(default_factory=dict)
+    table: LabelTable | None = None
+
+
+def paired_images_config(
+    root: Path, splits: dict[str, list[Pair]], table: LabelTable
+) -> PairedImagesConfig:
+    """Names the prepared data set after the state of its files.
+
+    Args:
+      root: the folder of the data set.
+      splits: split name -> pairs.
+      table: what the label values mean.
+
+    Raises:
+      InputError: there is no split, or one is empty.
+    """
+    for split, pairs in splits.items():
+        if not pairs:
+            raise InputError(f"{root}: split {split!r} is empty; expected image files")
+    groups = [(split, *pair) for split, pairs in splits.items() for pair in pairs]
+    return PairedImagesConfig(
+        name=fingerprint(root, groups, table), splits=splits, table=table
+    )
+
+
+def fingerprint(root: Path, groups: Iterable[tuple], table: LabelTable) -> str:
+    """Returns a name that changes when a file, the order or the table changes.
+
+    Args:
+      root: the folder of the data set; paths count relative to it.
+      groups: tuples of strings and of paths below `root`. A path stands for its
+        name, size and time of last change; contents are not read.
+      table: what the label values mean.
+    """
+    digest = hashlib.sha256()
+    raw_ids = sorted(table.raw_ids.items())
+    digest.update(repr((table.names, raw_ids)).encode())
+    for group in groups:
+        for part in group:
+            if isinstance(part, Path):
+                status = part.stat()
+                name = part.relative_to(root).as_posix()
+                part = (name, status.st_size, status.st_mtime_ns)
+            digest.update(repr(part).encode())
+    return digest.hexdigest()[:16]
+
+
+def shard_iterators(config: PairedImagesConfig) -> dict[str, list]:
+    """Returns what `tfds.core.ShardBasedBuilder` asks for."""
+    read = functools.partial(read_pair, table=config.table)
+    return {
+        split: records.shards(read, pairs) for split, pairs in config.splits.items()
+    }
+
+
+def read_pair(pair: Pair, *, table: LabelTable) -> dict:
+    """Reads and checks one example.
+
+    Returns:
+      dict of `image` and `label` (file contents, as stored) and `id` (the name of
+      the image file without its ending).
+
+    Raises:
+      InputError: a file is missing, damaged, of the wrong kind; the sizes differ; a
+        label value is not in the table.
+    """
+    data = read_bytes(pair.image)
+    with opened(io.BytesIO(data), source=str(pair.image)) as image:
+        image_size = image.size
+        if not _is_plain_rgb(image, data):
+            data = records.encode_png(rgb_array(image, source=str(pair.image)))
+    label_file = io.BytesIO(read_bytes(pair.label))
+    with opened(label_file, source=str(pair.label)) as label_image:
+        label = label_array(label_image, table, source=str(pair.label))
+    check_equal_size(image_size, label, image=str(pair.image), label_name=pair.label)
+    return {
+        "image": data,
+        "label": records.encode_png(label),
+        "id": pair.image.stem,
+    }
+
+
+def read_bytes(path: Path) -> bytes:
+    """Reads a file.
+
+    Raises:
+      InputError: it is missing or cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def opened(file, *, source: str, frame: int = 0) -> Iterator[Image.Image]:
+    """Opens and fully decodes an image (its page `frame`).
+
+    Raises:
+      InputError: it is no image, or damaged or cut off.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            # What Pillow warns of in a damaged file, it also raises, or can mend.
+            with warnings.catch_warnings(action="ignore"):
+                image = stack.enter_context(Image.open(file))
+                image.seek(frame)
+                image.load()
+        except _DAMAGE as error:
+            raise _not_readable(source, error) from error
+        yield image
+
+
+def count_pages(path: Path) -> int:
+    """Counts the pages of an image file, 1 where the format has no pages.
+
+    Raises:
+      InputError: it is no image, or damaged or cut off.
+    """
+    with opened(path, source=str(path)) as image:
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                return getattr(image, "n_frames", 1)
+        except _DAMAGE as error:
+            raise _not_readable(str(path), error) from error
+
+
+def rgb_array(image: Image.Image, *, source: str) -> np.ndarray:
+    """Returns a decoded image as uint8 `[h w 3]`.
+
+    Grey is repeated, palettes are looked up, alpha is dropped, of 16 bits the upper
+    eight are kept.
+
+    Raises:
+      InputError: values that are not 8 or 16 bits wide, or no RGB form.
+    """
+    if image.mode.startswith("I"):
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise InputError(f"{source}: pixel values beyond 16 bits; expected 8 or 16")
+        grey = (values >> 8).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=-1)
+    try:
+        if image.mode == "F":
+            raise ValueError("floating-point pixels")
+        return np.asarray(image.convert("RGB"))
+    except ValueError as error:
+        raise InputError(
+            f"{source}: cannot be made RGB ({error}); expected an 8- or 16-bit image"
+        ) from error
+
+
+def label_array(image: Image.Image, table: LabelTable, *, source: str) -> np.ndarray:
+    """Returns a decoded label file as train ids, uint8 `[h w]`.
+
+    A palette image counts by its indices, never by its colours.
+
+    Raises:
+      InputError: more than one channel or not 8 bits; a value outside the table.
+    """
+    if image.mode not in ("L", "P"):
+        raise InputError(
+            f"{source}: label has pixel mode {image.mode}; "
+            "expected one channel of 8 bits (grey or palette)"
+        )
+    return decode_label(np.asarray(image), table, source=source)
+
+
+def check_equal_size(
+    image_size: tuple[int, int], label: np.ndarray, *, image, label_name
+):
+    """Raises `InputError` unless image (width, height) and label `[h w]` agree."""
+    width, height = image_size
+    if label.shape != (height, width):
+        raise InputError(
+            f"{label_name}: label is {label.shape[0]}x{label.shape[1]} (height x "
+            f"width), its image {image} is {height}x{width}; expected equal sizes"
+        )
+
+
+def match_by_name(images: Path, labels: Path) -> list[Pair]:
+    """Pairs the files of two folders by their names without ending, in name order.
+
+    Raises:
+      InputError: a folder is missing; an image without label, or a label without
+        image; two files of the same name; a label in a lossy format.
+    """
+    image_files, label_files = image_files_in(images), image_files_in(labels)
+    for path in label_files.values():
+        if path.suffix.lower() in _LOSSY_SUFFIXES:
+            raise InputError(
+                f"{path}: a JPEG does not keep label values; expected a PNG"
+            )
+    for stem, path in image_files.items():
+        if stem not in label_files:
+            raise InputError(f"{path}: no label; expected {labels / stem}.png")
+    for stem, path in label_files.items():
+        if stem not in image_files:
+            raise InputError(f"{path}: label without image; expected one in {images}")
+    return [Pair(path, label_files[stem]) for stem, path in image_files.items()]
+
+
+def image_files_in(folder: Path) -> dict[str, Path]:
+    """Lists the image files of a folder: name without ending -> path.
+
+    In natural order: slice 2 before slice 10. Hidden files and files with another
+    ending are passed over.
+
+    Raises:
+      InputError: no such folder, or two files of the same name.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir(), key=lambda path: _natural_order(path.name)):
+        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
+            continue
+        if path.stem in found:
+            raise InputError(f"{path}: same name as {found[path.stem].name}")
+        found[path.stem] = path
+    return found
+
+
+def _not_readable(source: str, error: Exception) -> InputError:
+    # Pillow's message may hold the repr of an open file, which says nothing here.
+    reason = re.sub(r"<_io\.\w+ [^>]*>", "file", str(error)) or type(error).__name__
+    return InputError(f"{source}: not a readable image: {reason}")
+
+
+def _natural_order(name: str) -> list:
+    parts = re.split(r"([0-9]+)", name)
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)]
+
+
+def _is_plain_rgb(image: Image.Image, data: bytes) -> bool:
+    """Tells whether the file itself can be stored: 8-bit RGB PNG or JPEG."""
+    if image.mode != "RGB":
+        return False
+    if image.format == "PNG":
+        # Byte 24 of a PNG is its bit depth; Pillow shows 16-bit RGB as RGB, too.
+        return data[24] == 8
+    return image.format == "JPEG"

@@ -1,0 +1,49 @@
+"""Losses over labelled pixels, as `(sum, weight)`: the caller divides, once."""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from segjax.data.labels import VOID
+
+
+def cross_entropy(logits, label, *, class_weights=None):
+    """Softmax cross-entropy, summed over the labelled pixels.
+
+    Void pixels have no part in the value, and their logits, even NaN, get a gradient
+    of exactly 0. Sums over shards or micro-batches add up to that of the whole.
+
+    With class weights `w` the sum is that of `w[y] * -log p[y]` and the weight that
+    of `w[y]`, so the quotient is the weighted mean, as in PyTorch's
+    `CrossEntropyLoss(weight=w)`; multiplying `w` by a constant changes nothing.
+
+    Args:
+      logits: float `[b h w k]`; the computation is in float32.
+      label: integer `[b h w]`, in `0..k-1` or `VOID`.
+      class_weights: `[k]`, finite and >= 0; None counts every pixel as 1.
+
+    Returns:
+      `(sum, weight)`, float32 scalars; `(0, 0)` where nothing is labelled.
+    """
+    chex.assert_rank([logits, label], [4, 3])
+    chex.assert_type([logits, label], [float, int])
+    chex.assert_equal_shape_prefix([logits, label], 3)
+    num_classes = logits.shape[-1]
+    labelled = label != VOID
+    # Both are replaced before the loss is taken: 0 * NaN would still be NaN, in the
+    # value and in the gradient.
+    logits = jnp.where(labelled[..., None], logits.astype(jnp.float32), 0.0)
+    target = jnp.where(labelled, label.astype(jnp.int32), 0)
+    classes = jnp.arange(num_classes, dtype=jnp.int32)
+    is_target = target[..., None] == classes[None, None, None, :]
+    # A masked sum, not a gather: the gradient of a gather is a scatter.
+    log_likelihood = jnp.sum(
+        jnp.where(is_target, logits, 0.0), axis=-1
+    ) - jax.nn.logsumexp(logits, axis=-1)
+    if class_weights is None:
+        total = -jnp.sum(jnp.where(labelled, log_likelihood, 0.0))
+        return total, jnp.sum(labelled, dtype=jnp.int32).astype(jnp.float32)
+    class_weights = jnp.asarray(class_weights, jnp.float32)
+    chex.assert_shape(class_weights, (num_classes,))
+    weight = jnp.where(labelled, class_weights[target], 0.0)
+    return -jnp.sum(weight * log_likelihood), jnp.sum(weight)

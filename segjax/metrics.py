@@ -1,0 +1,82 @@
+"""Region metrics: confusion counts on the device, scores on the host.
+
+Counts are int32 per batch; the caller adds them up in int64 over the data set, and
+`scores` turns the total into numbers. Definitions: Long, Shelhamer and Darrell,
+"Fully Convolutional Networks for Semantic Segmentation", section 5.
+"""
+
+import chex
+import jax.numpy as jnp
+import numpy as np
+
+from segjax.data.labels import VOID
+
+
+def confusion_matrix(prediction, label, num_classes):
+    """Counts labelled pixels by true and predicted class, exactly.
+
+    Args:
+      prediction: integer, any shape, in `0..num_classes-1`.
+      label: integer of the same shape, in `0..num_classes-1` or `VOID`.
+      num_classes: k.
+
+    Returns:
+      int32 `[k k]`, rows the true class, columns the predicted one; void pixels are
+      not counted. Exact below 2^31 pixels.
+    """
+    chex.assert_equal_shape([prediction, label])
+    chex.assert_type([prediction, label], int)
+    cells = num_classes * num_classes
+    cell = label.astype(jnp.int32) * num_classes + prediction.astype(jnp.int32)
+    # Void goes to one cell more, which is dropped.
+    cell = jnp.where(label == VOID, cells, cell)
+    # An integer scatter-add: no rounding, and on a CPU several times as fast as the
+    # product of one-hot matrices, whose cost grows with the number of classes.
+    counts = jnp.zeros(cells + 1, jnp.int32).at[cell].add(1)
+    return counts[:cells].reshape(num_classes, num_classes)
+
+
+def scores(confusion):
+    """Turns the confusion counts of a data set into scores.
+
+    With n_ij the pixels of class i predicted as j and t_i those of class i, a
+    class's IoU is `n_ii / (t_i + sum_j n_ji - n_ii)`. A class that occurs neither in
+    the labels nor in the predictions has none (NaN) and is left out of the mean; one
+    that is predicted but never true counts with 0. Class accuracy is the mean of
+    `n_ii / t_i` over the classes that occur in the labels.
+
+    Args:
+      confusion: integer `[k k]`, rows the true class, columns the predicted one.
+
+    Returns:
+      dict of `pixel_accuracy`, `class_accuracy`, `miou`, `fwiou` (floats in 0..1)
+      and `iou` (list of k floats, NaN where a class has none). Without any labelled
+      pixel all are NaN.
+    """
+    confusion = np.asarray(confusion)
+    chex.assert_rank(confusion, 2)
+    chex.assert_equal(*confusion.shape)
+    # float64 holds counts up to 2^53 exactly.
+    confusion = confusion.astype(np.float64)
+    right = np.diag(confusion)
+    true = confusion.sum(axis=1)
+    union = true + confusion.sum(axis=0) - right
+    iou = _ratio(right, union)
+    return {
+        "pixel_accuracy": float(_ratio(right.sum(), true.sum())),
+        "class_accuracy": _mean_of_defined(_ratio(right, true)),
+        "miou": _mean_of_defined(iou),
+        "fwiou": float(_ratio(np.sum(true * np.nan_to_num(iou)), true.sum())),
+        "iou": iou.tolist(),
+    }
+
+
+def _ratio(numerator, denominator):
+    """Elementwise quotient, NaN where the denominator is 0."""
+    undefined = np.full(np.shape(denominator), np.nan)
+    return np.divide(numerator, denominator, out=undefined, where=denominator > 0)
+
+
+def _mean_of_defined(values):
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if defined.size else float("nan")

@@ -1,0 +1,359 @@
+"""Convolutions with XLA's results and, on CPU, faster gradients.
+
+XLA's CPU backend computes the weight gradient of a convolution several times slower
+than the convolution itself, and a strided transposed convolution slower still. The
+functions here say the same arithmetic in a form that it handles well. Other
+platforms get XLA's own form: the choice is made when the program is lowered, so one
+traced program serves all of them.
+
+Both functions define their own reverse-mode derivative (``jax.grad``, ``jax.vjp``);
+like every such function in JAX they have no forward mode (``jax.jvp``).
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+_DIMENSION_NUMBERS = ("NHWC", "HWIO", "NHWC")
+# Below this number of weights a block does too little arithmetic for what copying
+# its columns costs, and XLA's own weight gradient is the faster one.
+_MIN_WEIGHTS = 4096
+# Positions in one block of the weight gradient: few enough for its columns to stay
+# in cache, enough for the matrix product to dominate.
+_BLOCK_POSITIONS = 2048
+
+
+def conv_general_dilated(
+    lhs: jax.Array,
+    rhs: jax.Array,
+    window_strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    lhs_dilation: Sequence[int] | None = None,
+    rhs_dilation: Sequence[int] | None = None,
+    dimension_numbers=None,
+    feature_group_count: int = 1,
+    batch_group_count: int = 1,
+    precision=None,
+    preferred_element_type=None,
+    out_sharding=None,
+) -> jax.Array:
+    """Does what ``jax.lax.conv_general_dilated`` does, with a faster gradient on CPU.
+
+    The arguments are those of the original, so it can take its place in a layer:
+    ``nn.Conv(..., conv_general_dilated=convolution.conv_general_dilated)``. The
+    output and the gradient of ``lhs`` are XLA's. On CPU the gradient of ``rhs`` is
+    a sum of matrix products over blocks of rows, equal to XLA's up to the order of
+    summation and summed in float32 whatever the type. It is used where it is the
+    faster one: 2-D convolutions of ``[b h w c]`` maps with stride 1, without dilation
+    or groups, by 1x1 kernels and by kernels of at least 4096 weights. Everything
+    else is XLA's.
+
+    Args:
+      lhs: Maps ``[b h w c_in]`` (or as ``dimension_numbers`` says).
+      rhs: Kernel ``[kh kw c_in c_out]`` (or as ``dimension_numbers`` says).
+      window_strides: As in ``jax.lax.conv_general_dilated``.
+      padding: As there.
+      lhs_dilation: As there.
+      rhs_dilation: As there.
+      dimension_numbers: As there.
+      feature_group_count: As there.
+      batch_group_count: As there.
+      precision: As there.
+      preferred_element_type: As there.
+      out_sharding: As there.
+
+    Returns:
+      What ``jax.lax.conv_general_dilated`` returns.
+    """
+    is_plain = (
+        lhs.ndim == 4
+        and dimension_numbers is not None
+        and lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
+        == lax.conv_dimension_numbers(lhs.shape, rhs.shape, _DIMENSION_NUMBERS)
+        and feature_group_count == batch_group_count == 1
+        and preferred_element_type is None
+        and out_sharding is None
+        and all(
+            step == 1
+            for steps in (window_strides, lhs_dilation, rhs_dilation)
+            for step in steps or ()
+        )
+    )
+    if is_plain:
+        if isinstance(padding, str):
+            padding = lax.padtype_to_pads(
+                lhs.shape[1:3], rhs.shape[:2], window_strides, padding
+            )
+        pads = tuple((int(before), int(after)) for before, after in padding)
+        if _weight_gradient_by_rows_wins(rhs.shape, pads):
+            return _conv(lhs, rhs, pads, precision)
+    return lax.conv_general_dilated(
+        lhs,
+        rhs,
+        window_strides,
+        padding,
+        lhs_dilation=lhs_dilation,
+        rhs_dilation=rhs_dilation,
+        dimension_numbers=dimension_numbers,
+        feature_group_count=feature_group_count,
+        batch_group_count=batch_group_count,
+        precision=precision,
+        preferred_element_type=preferred_element_type,
+        out_sharding=out_sharding,
+    )
+
+
+def conv_transpose(
+    x: jax.Array,
+    kernel: jax.Array,
+    *,
+    stride: int,
+    padding: int = 0,
+    output_padding: int = 0,
+) -> jax.Array:
+    """Transposed convolution: each input pixel adds a copy of the kernel to the output.
+
+    ``out[s*i - p + u, s*j - p + v, o] += x[i, j, c] * kernel[u, v, c, o]``, the
+    arithmetic of PyTorch's ``ConvTranspose2d``: its weight ``(c_in, c_out, kh, kw)``
+    transposed to ``(2, 3, 0, 1)`` is this kernel, not flipped. Both sides of the
+    output are ``(n - 1) * stride - 2 * padding + k + output_padding``.
+
+    Args:
+      x: Floating-point maps ``[b h w c_in]``.
+      kernel: ``[kh kw c_in c_out]`` in the type of ``x``.
+      stride: Distance in the output between neighbouring input pixels.
+      padding: Rows and columns to cut from all four sides of the output.
+      output_padding: Rows and columns to add at its bottom and right.
+
+    Returns:
+      Maps ``[b h' w' c_out]`` in the type of ``x``.
+
+    Raises:
+      ValueError: The channels of ``x`` and ``kernel`` differ, a number is out of
+        range, or the output would be empty.
+    """
+    chex.assert_rank([x, kernel], 4)
+    chex.assert_type(x, float)
+    chex.assert_type(kernel, x.dtype)
+    if x.shape[3] != kernel.shape[2]:
+        raise ValueError(
+            f"a kernel of shape {kernel.shape} takes {kernel.shape[2]} channels, "
+            f"got maps of shape {x.shape}"
+        )
+    if stride < 1 or padding < 0 or not 0 <= output_padding < stride:
+        raise ValueError(
+            "expected stride >= 1, padding >= 0 and 0 <= output_padding < stride, "
+            f"got {stride=}, {padding=}, {output_padding=}"
+        )
+    size = tuple(
+        (n - 1) * stride - 2 * padding + k + output_padding
+        for n, k in zip(x.shape[1:3], kernel.shape[:2], strict=True)
+    )
+    if min(size) < 1:
+        raise ValueError(
+            f"maps of shape {x.shape} and a kernel of shape {kernel.shape} with "
+            f"{stride=}, {padding=}, {output_padding=} give an output of "
+            f"{size[0]}x{size[1]}"
+        )
+    if kernel.shape[:2] == (stride, stride) and padding == output_padding == 0:
+        return _subpixel_conv_transpose(x, kernel, stride, padding, size)
+    return _conv_transpose(x, kernel, stride, padding, size)
+
+
+def _weight_gradient_by_rows_wins(kernel_shape, pads):
+    height, width, *_ = kernel_shape
+    is_large_enough = height * width == 1 or math.prod(kernel_shape) >= _MIN_WEIGHTS
+    # The blocks assume that every output sees at least one row and column of input.
+    return is_large_enough and all(
+        0 <= pad < side
+        for side, ends in zip((height, width), pads, strict=True)
+        for pad in ends
+    )
+
+
+def _xla_conv(x, kernel, pads, precision):
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        (1, 1),
+        pads,
+        dimension_numbers=_DIMENSION_NUMBERS,
+        precision=precision,
+    )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _conv(x, kernel, pads, precision):
+    return _xla_conv(x, kernel, pads, precision)
+
+
+def _conv_forward(x, kernel, pads, precision):
+    return _xla_conv(x, kernel, pads, precision), (x, kernel)
+
+
+def _conv_backward(pads, precision, residuals, gradient):
+    x, kernel = residuals
+
+    def xla_weight_gradient(x, gradient):
+        conv = functools.partial(_xla_conv, x, pads=pads, precision=precision)
+        return jax.linear_transpose(conv, kernel)(gradient)[0]
+
+    def weight_gradient_by_rows(x, gradient):
+        return _weight_gradient_by_rows(x, gradient, pads, precision)
+
+    (x_gradient,) = jax.linear_transpose(
+        lambda v: _xla_conv(v, kernel, pads, precision), x
+    )(gradient)
+    kernel_gradient = lax.platform_dependent(
+        x, gradient, cpu=weight_gradient_by_rows, default=xla_weight_gradient
+    )
+    return x_gradient, kernel_gradient
+
+
+_conv.defvjp(_conv_forward, _conv_backward)
+
+
+def _weight_gradient_by_rows(x, gradient, pads, precision):
+    """Sums the weight gradient over blocks of input rows, one matrix product in each.
+
+    The gradient of the weight at ``(i, j)`` is the product of all inputs, shifted by
+    ``j`` columns, and all output gradients, shifted by ``-i`` rows. So a block needs
+    ``kw`` copies of the inputs and ``kh`` of the output gradients, side by side in
+    the channels, and not the ``kh * kw`` copies of a full im2col.
+    """
+    batch, height, _, c_in = x.shape
+    _, out_height, out_width, c_out = gradient.shape
+    (top, bottom), (left, right) = pads
+    kernel_height = height + top + bottom - out_height + 1
+    kernel_width = x.shape[2] + left + right - out_width + 1
+
+    num_blocks = -(-batch * height * out_width // _BLOCK_POSITIONS)
+    rows = -(-height // min(num_blocks, height))
+    num_blocks = -(-height // rows)
+    # Rows of zeros that complete the last block add nothing to the sum.
+    fill = num_blocks * rows - height
+    above, below = kernel_height - 1 - top, kernel_height - 1 - bottom
+    x = jnp.pad(x, [(0, 0), (0, fill), (left, right), (0, 0)])
+    gradient = jnp.pad(gradient, [(0, 0), (above, below + fill), (0, 0), (0, 0)])
+
+    def block_product(start):
+        inputs = lax.dynamic_slice_in_dim(x, start, rows, axis=1)
+        targets = lax.dynamic_slice_in_dim(
+            gradient, start, rows + kernel_height - 1, axis=1
+        )
+        inputs = jnp.concatenate(
+            [inputs[:, :, j : j + out_width] for j in range(kernel_width)], axis=-1
+        )
+        targets = jnp.concatenate(
+            [targets[:, i : i + rows] for i in reversed(range(kernel_height))], axis=-1
+        )
+        inputs = inputs.reshape(-1, kernel_width * c_in).astype(jnp.float32)
+        targets = targets.reshape(-1, kernel_height * c_out).astype(jnp.float32)
+        # The wider factor goes last: its rows are what the product vectorises over.
+        if c_in < c_out:
+            return jnp.matmul(inputs.T, targets, precision=precision)
+        return jnp.matmul(targets.T, inputs, precision=precision)
+
+    # The sum starts from the first block, not from zeros, because zeros would not be
+    # marked as varying over devices inside `jax.shard_map`.
+    total, _ = lax.scan(
+        lambda total, start: (total + block_product(start), None),
+        block_product(0),
+        jnp.arange(1, num_blocks) * rows,
+    )
+    if c_in < c_out:
+        total = total.T
+    total = total.reshape(kernel_height, c_out, kernel_width, c_in)
+    return total.transpose(0, 2, 3, 1).astype(gradient.dtype)
+
+
+def _dilated_conv_transpose(x, kernel, stride, padding, size):
+    """Spreads the input ``stride`` apart and convolves it with the turned kernel."""
+    pads = [
+        (k - 1 - padding, target - (n - 1) * stride - 1 + padding)
+        for k, n, target in zip(kernel.shape[:2], x.shape[1:3], size, strict=True)
+    ]
+    return lax.conv_general_dilated(
+        x,
+        jnp.flip(kernel, (0, 1)),
+        (1, 1),
+        pads,
+        lhs_dilation=(stride, stride),
+        dimension_numbers=_DIMENSION_NUMBERS,
+    )
+
+
+def _subpixel_conv_transpose(x, kernel, stride, padding, size):
+    """Convolves to ``stride * stride * c_out`` channels, then unfolds them to pixels.
+
+    Output row ``q * stride + r`` is the sum over ``t`` of input row ``q - t`` times
+    kernel row ``t * stride + r``: for each ``r`` an ordinary convolution.
+    """
+    batch, height, width, c_in = x.shape
+    c_out = kernel.shape[3]
+    rows, columns = (-(-k // stride) for k in kernel.shape[:2])
+    missing = [rows * stride - kernel.shape[0], columns * stride - kernel.shape[1]]
+    kernel = jnp.pad(kernel, [(0, n) for n in (*missing, 0, 0)])
+    kernel = kernel.reshape(rows, stride, columns, stride, c_in, c_out)[::-1, :, ::-1]
+    kernel = kernel.transpose(0, 2, 4, 1, 3, 5)
+    if rows == columns == 1:
+        pixels = jnp.einsum("bhwi,irso->bhrwso", x, kernel[0, 0])
+    else:
+        folded = conv_general_dilated(
+            x,
+            kernel.reshape(rows, columns, c_in, -1),
+            (1, 1),
+            [(rows - 1, rows - 1), (columns - 1, columns - 1)],
+            dimension_numbers=_DIMENSION_NUMBERS,
+        )
+        height, width = folded.shape[1:3]
+        pixels = folded.reshape(batch, height, width, stride, stride, c_out)
+        pixels = pixels.transpose(0, 1, 3, 2, 4, 5)
+    maps = pixels.reshape(batch, height * stride, width * stride, c_out)
+    ends = [
+        (-padding, padding + n - m) for n, m in zip(size, maps.shape[1:3], strict=True)
+    ]
+    return lax.pad(
+        maps,
+        jnp.zeros((), maps.dtype),
+        [(low, high, 0) for low, high in [(0, 0), *ends, (0, 0)]],
+    )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _conv_transpose(x, kernel, stride, padding, size):
+    static = {"stride": stride, "padding": padding, "size": size}
+    return lax.platform_dependent(
+        x,
+        kernel,
+        cpu=functools.partial(_subpixel_conv_transpose, **static),
+        default=functools.partial(_dilated_conv_transpose, **static),
+    )
+
+
+def _conv_transpose_forward(x, kernel, stride, padding, size):
+    return _conv_transpose(x, kernel, stride, padding, size), (x, kernel)
+
+
+def _conv_transpose_backward(stride, padding, size, residuals, gradient):
+    def gradients_of(form):
+        def gradients(x, kernel, gradient):
+            _, vjp = jax.vjp(lambda x, k: form(x, k, stride, padding, size), x, kernel)
+            return vjp(gradient)
+
+        return gradients
+
+    return lax.platform_dependent(
+        *residuals,
+        gradient,
+        cpu=gradients_of(_subpixel_conv_transpose),
+        default=gradients_of(_dilated_conv_transpose),
+    )
+
+
+_conv_transpose.defvjp(_conv_transpose_forward, _conv_transpose_backward)

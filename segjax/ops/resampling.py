@@ -1,0 +1,174 @@
+"""Bilinear resizing, bilinear kernels, crops and padding.
+
+All sizes are static: a new size is a new compilation.
+"""
+
+from typing import Literal
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def resize_bilinear(
+    x: jax.Array, size: tuple[int, int], *, align_corners: bool
+) -> jax.Array:
+    """Resizes maps by bilinear interpolation, without smoothing when they shrink.
+
+    Equal to PyTorch's ``interpolate(mode='bilinear', antialias=False)``. The sums
+    are taken in float32 and rounded once to the type of ``x``.
+
+    Args:
+      x: Floating-point maps ``[b h w c]``.
+      size: Height and width of the result.
+      align_corners: Whether the centres of the corner pixels of input and output
+        coincide (``out[y] = x[y * (h - 1) / (size - 1)]``), or the outer edges of
+        the corner pixels do (``out[y] = x[(y + .5) * h / size - .5]``, clamped to
+        the image).
+
+    Returns:
+      Maps ``[b *size c]`` in the type of ``x``.
+
+    Raises:
+      ValueError: A side of the input or of ``size`` is not positive.
+    """
+    chex.assert_rank(x, 4)
+    chex.assert_type(x, float)
+    if min(*x.shape[1:3], *size) < 1:
+        raise ValueError(f"cannot resize maps of shape {x.shape} to {tuple(size)}")
+    if x.shape[1:3] == tuple(size):
+        return x
+    rows, columns = (
+        _interpolation_matrix(source, target, align_corners)
+        for source, target in zip(x.shape[1:3], size, strict=True)
+    )
+    resized = jnp.einsum(
+        "bhwc,yh,xw->byxc",
+        x.astype(jnp.float32),
+        rows,
+        columns,
+        precision=jax.lax.Precision.HIGHEST,
+    )
+    return resized.astype(x.dtype)
+
+
+def bilinear_kernel(
+    kernel_size: int, channels: int, *, dtype: jnp.dtype = jnp.float32
+) -> jax.Array:
+    """Makes the kernel with which a transposed convolution interpolates bilinearly.
+
+    With ``f = ceil(kernel_size / 2)`` and the centre ``m`` of the kernel, each channel
+    is mapped to itself by ``(1 - |i - m| / f) * (1 - |j - m| / f)``. The kernel size
+    for upsampling by ``s`` is ``2 * s - s % 2`` (FCN, arXiv:1411.4038, section 3.3;
+    formula of the authors' ``surgery.py``).
+
+    Args:
+      kernel_size: Height and width of the kernel.
+      channels: Number of input and of output channels.
+      dtype: Type of the result.
+
+    Returns:
+      A kernel ``[kernel_size kernel_size channels channels]``, zero between different
+      channels.
+
+    Raises:
+      ValueError: A size is not positive.
+    """
+    if kernel_size < 1 or channels < 1:
+        raise ValueError(
+            f"a kernel needs positive sizes, got {kernel_size=} and {channels=}"
+        )
+    factor = (kernel_size + 1) // 2
+    centre = (kernel_size - 1) / 2
+    tent = 1 - np.abs(np.arange(kernel_size) - centre) / factor
+    window = tent[:, None] * tent[None, :]
+    return jnp.asarray(
+        window[:, :, None, None] * np.eye(channels)[None, None], dtype=dtype
+    )
+
+
+def crop_to(
+    x: jax.Array, size: tuple[int, int], *, offset: tuple[int, int] = (0, 0)
+) -> jax.Array:
+    """Cuts a window out of maps or labels.
+
+    Args:
+      x: Maps or labels ``[b h w ...]`` of any type.
+      size: Height and width of the window.
+      offset: Row and column of its top left pixel.
+
+    Returns:
+      The window ``[b *size ...]``.
+
+    Raises:
+      ValueError: The window does not lie inside the maps.
+    """
+    if x.ndim < 3:
+        raise ValueError(f"expected an array [b h w ...], got shape {x.shape}")
+    (top, left), (height, width) = offset, size
+    if (
+        min(top, left, height, width) < 0
+        or top + height > x.shape[1]
+        or left + width > x.shape[2]
+    ):
+        raise ValueError(
+            f"a window of {height}x{width} at offset ({top}, {left}) does not fit "
+            f"into an array of shape {x.shape}"
+        )
+    return x[:, top : top + height, left : left + width]
+
+
+def pad_to_multiple(
+    x: jax.Array,
+    multiple: int | tuple[int, int],
+    *,
+    mode: Literal["constant", "reflect", "symmetric", "edge"] = "constant",
+    value: float = 0,
+) -> jax.Array:
+    """Pads maps or labels at the bottom and right until their sides divide evenly.
+
+    Its inverse is ``crop_to(padded, original_size)``: nothing is added at the top and
+    left.
+
+    Args:
+      x: Maps or labels ``[b h w ...]`` of any type.
+      multiple: What each side, or the height and the width, must be a multiple of.
+      mode: What the new pixels hold: ``value``, or the image continued by mirroring
+        without (``reflect``) or with (``symmetric``) its last pixel, or its last
+        pixel repeated (``edge``). Mirroring continues as often as needed when the
+        padding is larger than the image.
+      value: The constant for ``constant``, e.g. 255 for the void label.
+
+    Returns:
+      The padded array ``[b h' w' ...]``.
+
+    Raises:
+      ValueError: The multiple is not positive, or the mode is unknown.
+    """
+    if x.ndim < 3:
+        raise ValueError(f"expected an array [b h w ...], got shape {x.shape}")
+    multiples = (multiple, multiple) if isinstance(multiple, int) else multiple
+    if min(multiples) < 1:
+        raise ValueError(f"a multiple must be positive, got {multiple}")
+    if mode not in ("constant", "reflect", "symmetric", "edge"):
+        raise ValueError(
+            f"unknown padding mode {mode!r}: "
+            "expected constant, reflect, symmetric or edge"
+        )
+    after = [-side % m for side, m in zip(x.shape[1:3], multiples, strict=True)]
+    widths = [(0, 0), *((0, pad) for pad in after), *[(0, 0)] * (x.ndim - 3)]
+    options = {"constant_values": value} if mode == "constant" else {}
+    return jnp.pad(x, widths, mode=mode, **options)
+
+
+def _interpolation_matrix(source: int, target: int, align_corners: bool) -> np.ndarray:
+    """The weight of each of ``source`` pixels in each of ``target`` pixels."""
+    if align_corners:
+        step = (source - 1) / (target - 1) if target > 1 else 0.0
+        position = np.arange(target) * step
+    else:
+        position = (np.arange(target) + 0.5) * (source / target) - 0.5
+    position = np.clip(position, 0, source - 1)
+    distance = np.abs(position[:, None] - np.arange(source)[None, :])
+    return np.maximum(0, 1 - distance).astype(np.float32)

@@ -1,0 +1,249 @@
+"""fit(): trains, evaluates, logs and saves, in plain lines."""
+
+import dataclasses
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from segjax import metrics
+from segjax.errors import InputError
+from segjax.training import checkpoint, parallel
+from segjax.training.logs import RunLog
+from segjax.training.state import TrainState
+
+HostBatch = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class FitResult:
+    """What training leaves.
+
+    Attributes:
+      state: the last state.
+      step_seconds: median wall time of one step in seconds, data included and
+        compilation, evaluation and saving excluded; None if no step was timed.
+      train_seconds: wall time of this call, everything included.
+    """
+
+    state: TrainState
+    step_seconds: float | None
+    train_seconds: float
+
+
+def evaluate(
+    eval_step: Callable[[dict[str, Any], dict[str, jax.Array]], dict[str, jax.Array]],
+    variables: dict[str, Any],
+    batches: Iterable[HostBatch],
+    *,
+    mesh: jax.sharding.Mesh,
+    num_examples: int,
+) -> dict[str, Any]:
+    """Scores a whole split: one confusion matrix, every image once.
+
+    Args:
+      eval_step: jitted `segjax.training.steps.eval_step`.
+      variables: of the model.
+      batches: host batches, the last one padded.
+      mesh: where batches go.
+      num_examples: images in the split.
+
+    Returns:
+      `segjax.metrics.scores` of the split's confusion matrix, plus `loss` (mean over
+      labelled pixels), `confusion` and `num_images`.
+
+    Raises:
+      RuntimeError: images were missed or seen twice.
+    """
+    totals = None
+    for batch in batches:
+        sums = eval_step(variables, parallel.shard_batch(mesh, batch))
+        sums = jax.tree.map(lambda x: _wide(np.asarray(x)), jax.device_get(sums))
+        totals = sums if totals is None else jax.tree.map(np.add, totals, sums)
+    if totals is None or totals["seen"] != num_examples:
+        seen = 0 if totals is None else int(totals["seen"])
+        raise RuntimeError(f"evaluated {seen} images of a split of {num_examples}")
+    weight = float(totals["loss_weight"])
+    return {
+        **metrics.scores(totals["confusion"]),
+        "loss": float(totals["loss_sum"]) / weight if weight else math.nan,
+        "confusion": totals["confusion"],
+        "num_images": num_examples,
+    }
+
+
+def _wide(x: np.ndarray) -> np.ndarray:
+    """Totals are kept in 64 bits: a split has more pixels than int32 or float32."""
+    kind = np.int64 if np.issubdtype(x.dtype, np.integer) else np.float64
+    return x.astype(kind)
+
+
+def fit(
+    state: TrainState,
+    *,
+    train_step: Callable,
+    train_batches: Callable[[int], Iterator[HostBatch]],
+    evaluate_state: Callable[[TrainState], dict[str, Any]],
+    learning_rate: Callable[[int], Any],
+    mesh: jax.sharding.Mesh,
+    workdir: Path,
+    config: dict[str, Any],
+    steps: int,
+    log_every: int,
+    eval_every: int,
+    draw_panels: Callable[[TrainState, int], np.ndarray] | None = None,
+    console: Console | None = None,
+) -> FitResult:
+    """Trains `state` until `steps` updates are done, resuming from `workdir`.
+
+    Args:
+      state: a fresh state; the latest checkpoint in `workdir` replaces it.
+      train_step: jitted `(state, batch) -> (state, sums)`; may donate the state.
+      train_batches: start step -> endless batches from that step on.
+      evaluate_state: state -> scores of the validation split.
+      learning_rate: step -> rate, for the log only.
+      mesh: where state and batches live.
+      workdir: receives `log.jsonl`, `tensorboard/`, `checkpoints/`.
+      config: written to the log and into every checkpoint; JSON values.
+      steps: updates in all, resumed ones included.
+      log_every: steps between log records.
+      eval_every: steps between evaluations, each followed by a checkpoint and
+        panels; the last step is always evaluated and saved.
+      draw_panels: `(state, step) -> pixels`, writes a picture and returns it.
+      console: where progress and results are printed.
+
+    Raises:
+      FloatingPointError: the loss is not finite; names the steps it happened in.
+    """
+    console = console or Console()
+    started = time.perf_counter()
+    manager = checkpoint.open_checkpoints(workdir / "checkpoints")
+    latest = manager.latest_step()
+    state = parallel.replicate(mesh, state)
+    if latest is not None:
+        state = checkpoint.restore(manager, state, step=latest)
+        console.print(f"resuming {workdir} from step {latest}")
+    first = int(state.step)
+    if first > steps:
+        raise InputError(f"{workdir} is at step {first}, past the {steps} asked for")
+    log = RunLog(workdir, config=config, start_step=first)
+    windows: list[float] = []
+    batches = train_batches(first) if first < steps else iter(())
+    pending: list[dict[str, jax.Array]] = []
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}"),
+        console=console,
+        transient=True,
+    )
+    try:
+        with progress:
+            task = progress.add_task(
+                workdir.name, total=steps, completed=first, figures="compiling"
+            )
+            clock, images = time.perf_counter(), 0
+            for step in range(first + 1, steps + 1):
+                batch = next(batches)
+                images += len(batch["image"])
+                state, sums = train_step(state, parallel.shard_batch(mesh, batch))
+                pending.append(sums)
+                progress.advance(task)
+                due = step == steps or step % eval_every == 0
+                if step == first + 1:
+                    jax.block_until_ready(sums)  # the compilation is not a step's time
+                    clock, images = time.perf_counter(), 0
+                elif step % log_every == 0 or due:
+                    record = _train_record(pending, step)
+                    seconds = time.perf_counter() - clock
+                    timed = images // len(batch["image"])
+                    record["learning_rate"] = float(learning_rate(step - 1))
+                    record["images_per_second"] = images / seconds
+                    windows += [seconds / timed] * timed
+                    log.write("train", step, record)
+                    progress.update(
+                        task,
+                        figures=f"loss {record['loss']:.3f}  "
+                        f"{record['images_per_second']:.1f} img/s",
+                    )
+                    pending, images = [], 0
+                    clock = time.perf_counter()
+                if due:
+                    scores = evaluate_state(state)
+                    log.write("eval", step, json_scores(scores))
+                    progress.console.print(
+                        f"{workdir.name} step {step:>6}: val loss "
+                        f"{scores['loss']:.3f}  mIoU {scores['miou']:.4f}  pixel "
+                        f"accuracy {scores['pixel_accuracy']:.4f}"
+                    )
+                    checkpoint.save(
+                        manager,
+                        state,
+                        step=step,
+                        meta={"config": config},
+                        miou=_finite(scores["miou"]),
+                    )
+                    if draw_panels is not None:
+                        log.image("panels", step, draw_panels(state, step))
+                    clock = time.perf_counter()
+    finally:
+        log.close()
+        manager.close()
+    return FitResult(
+        state=state,
+        step_seconds=statistics.median(windows) if windows else None,
+        train_seconds=time.perf_counter() - started,
+    )
+
+
+def _train_record(pending: list[dict[str, jax.Array]], step: int) -> dict[str, float]:
+    sums = jax.device_get(pending)
+    loss_sum = math.fsum(float(s["loss_sum"]) for s in sums)
+    loss_weight = math.fsum(float(s["loss_weight"]) for s in sums)
+    if not math.isfinite(loss_sum):
+        raise FloatingPointError(
+            f"the loss is {loss_sum} between steps {step - len(sums) + 1} and {step}"
+        )
+    return {
+        "loss": loss_sum / loss_weight if loss_weight else 0.0,
+        "grad_norm": float(sums[-1]["grad_norm"]),
+    }
+
+
+def _finite(x: float) -> float:
+    """A split of nothing but void has no mIoU; it must not rank as best."""
+    return float(x) if math.isfinite(x) else -1.0
+
+
+def json_scores(scores: dict[str, Any]) -> dict[str, Any]:
+    """Scores as JSON values: lists for arrays, None where a class is absent."""
+
+    def plain(value):
+        if isinstance(value, np.ndarray):
+            return plain(value.tolist())
+        if isinstance(value, list | tuple):
+            return [plain(v) for v in value]
+        if isinstance(value, dict):
+            return {k: plain(v) for k, v in value.items()}
+        if isinstance(value, float) and not math.isfinite(value):
+            return None
+        return value
+
+    return plain(scores)

@@ -1,0 +1,163 @@
+"""One training step, one evaluation step, one prediction: pure, device-agnostic.
+
+A step reads no flag, no clock and no device count. Sums leave it, not means: the
+host divides once, so the figures do not depend on how a batch was split.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from segjax import losses, metrics
+from segjax.models.segmenter import Segmenter
+from segjax.ops.normalization import normalize
+from segjax.ops.resampling import crop_to, pad_to_multiple, resize_bilinear
+from segjax.training.state import TrainState
+
+Batch = dict[str, jax.Array]
+
+
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    *,
+    model: Segmenter,
+    tx: optax.GradientTransformation,
+    seed: int,
+    class_weights: jax.Array | None = None,
+    ema_decay: float = 0.0,
+    axis_name: str | None = None,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """One update on the mean cross-entropy of the batch's labelled pixels.
+
+    Args:
+      state: where training stands.
+      batch: `image` uint8 `[b h w 3]`, `label` uint8 `[b h w]`, 255 = void.
+      model: the network; its `axis_name` must be this `axis_name`.
+      tx: the optimiser.
+      seed: of everything random; the step's own key is folded in from `state.step`.
+      class_weights: `[k]`, or None for all one.
+      ema_decay: of the moving average, read only if `state` keeps one.
+      axis_name: pmapped axis, over which sums are added before any division. None
+        under jit, where the batch is the whole batch already.
+
+    Returns:
+      The next state, and sums: `loss_sum`, `loss_weight`, `grad_norm` (a norm, of
+      the gradient before clipping).
+    """
+    key = jax.random.fold_in(jax.random.key(seed), state.step)
+
+    def loss_fn(params):
+        outputs, updates = model.apply(
+            {"params": params, "batch_stats": state.batch_stats},
+            normalize(batch["image"]),
+            train=True,
+            rngs={"dropout": key},
+            mutable=["batch_stats"],
+        )
+        loss_sum, loss_weight = losses.cross_entropy(
+            outputs["logits"], batch["label"], class_weights=class_weights
+        )
+        return loss_sum, (loss_weight, updates)
+
+    (loss_sum, (loss_weight, updates)), grads = jax.value_and_grad(
+        loss_fn, has_aux=True
+    )(state.params)
+    if axis_name is not None:
+        loss_sum, loss_weight, grads = jax.lax.psum(
+            (loss_sum, loss_weight, grads), axis_name
+        )
+    # A batch of nothing but void has weight 0 and gradient 0: no update, no NaN.
+    scale = 1.0 / jnp.where(loss_weight > 0, loss_weight, 1.0)
+    grads = jax.tree.map(lambda g: g * scale, grads)
+
+    updates_params, opt_state = tx.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates_params)
+    ema_params = state.ema_params
+    if ema_params is not None:
+        ema_params = optax.incremental_update(params, ema_params, 1.0 - ema_decay)
+    next_state = TrainState(
+        step=state.step + 1,
+        params=params,
+        batch_stats=updates.get("batch_stats", {}),
+        opt_state=opt_state,
+        ema_params=ema_params,
+    )
+    sums = {
+        "loss_sum": loss_sum,
+        "loss_weight": loss_weight,
+        "grad_norm": optax.global_norm(grads),
+    }
+    return next_state, sums
+
+
+def predict_logits(
+    variables: dict[str, Any],
+    image: jax.Array,
+    *,
+    model: Segmenter,
+    size: tuple[int, int],
+) -> jax.Array:
+    """Class scores at `size` for images of any size.
+
+    The image `[b h w 3]` uint8 is mirrored at its bottom and right to a size that
+    the network can take, the border's scores are dropped, and the logits, not the
+    label, are resized to `size`. Returns float32 `[b *size k]`.
+    """
+    padded = pad_to_multiple(image, model.multiple, mode="symmetric")
+    logits = model.apply(variables, normalize(padded), train=False)["logits"]
+    logits = crop_to(logits, image.shape[1:3])
+    if logits.shape[1:3] != tuple(size):
+        logits = resize_bilinear(logits, size, align_corners=False)
+    return logits
+
+
+def eval_step(
+    variables: dict[str, Any],
+    batch: Batch,
+    *,
+    model: Segmenter,
+    num_classes: int,
+    class_weights: jax.Array | None = None,
+) -> dict[str, jax.Array]:
+    """Scores one batch at the label's resolution.
+
+    Args:
+      variables: of the model, `params` and `batch_stats`.
+      batch: as in training, plus `valid` bool `[b]`, False on rows that pad.
+      model: the network.
+      num_classes: classes of the confusion matrix.
+      class_weights: of the loss.
+
+    Returns:
+      `confusion` int32 `[k k]` (rows true, columns predicted), `loss_sum`,
+      `loss_weight`, and `seen` int32, the number of valid images.
+    """
+    label = batch["label"]
+    logits = predict_logits(
+        variables, batch["image"], model=model, size=label.shape[1:3]
+    )
+    loss_sum, loss_weight = losses.cross_entropy(
+        logits, label, class_weights=class_weights
+    )
+    prediction = jnp.argmax(logits, axis=-1)
+    return {
+        "confusion": metrics.confusion_matrix(prediction, label, num_classes),
+        "loss_sum": loss_sum,
+        "loss_weight": loss_weight,
+        "seen": jnp.sum(batch["valid"].astype(jnp.int32)),
+    }
+
+
+def predict_step(
+    variables: dict[str, Any],
+    batch: Batch,
+    *,
+    model: Segmenter,
+) -> jax.Array:
+    """Most probable class of every pixel, uint8, at the label's resolution."""
+    size = batch["label"].shape[1:3]
+    logits = predict_logits(variables, batch["image"], model=model, size=size)
+    return jnp.argmax(logits, axis=-1).astype(jnp.uint8)
