@@ -25,14 +25,14 @@ from segjax.data.scenes.canvas import (
 _TEXTURE = np.zeros((256, 3), np.float32)
 _TEXTURE[[SKY, BUILDING, POLE, ROAD, PAVEMENT, TREE, SIGN, FENCE, CAR]] = [
     (0.01, 0.01, 0.03),
-    (0.045, 0.06, 0.07),
-    (0.05, 0.03, 0.03),
-    (0.055, 0.04, 0.06),
-    (0.05, 0.06, 0.06),
-    (0.13, 0.22, 0.12),
-    (0.03, 0.02, 0.02),
-    (0.06, 0.05, 0.05),
     (0.03, 0.04, 0.05),
+    (0.03, 0.02, 0.02),
+    (0.035, 0.03, 0.04),
+    (0.03, 0.04, 0.04),
+    (0.12, 0.20, 0.10),
+    (0.02, 0.02, 0.02),
+    (0.04, 0.03, 0.03),
+    (0.02, 0.03, 0.03),
 ]
 _TEXTURE[[PEDESTRIAN, BICYCLIST, VOID]] = (0.06, 0.08, 0.04)
 
@@ -56,15 +56,15 @@ def photograph(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
         color = Image.fromarray((color * 255).astype(np.uint8)).filter(blur)
         color = np.asarray(color, np.float32) / 255.0
 
-    stops = rng.normal(-0.05, 0.2 if scene.sunny else 0.3)
+    stops = rng.normal(-0.05, 0.12 if scene.sunny else 0.18)
     exposure = np.exp(np.clip(stops, -0.8, 0.4))
     tint = np.exp(rng.normal(0.0, 0.05, 3))
-    gamma = rng.uniform(0.8, 1.3)
+    gamma = rng.uniform(0.85, 1.15)
     rows, columns = np.mgrid[-1 : 1 : shape[0] * 1j, -1 : 1 : shape[1] * 1j]
     vignette = 1.0 - rng.uniform(0.0, 0.25) * (rows**2 + columns**2) / 2
     image = color**gamma * (exposure * tint) * vignette[..., None]
     image = image / (1.0 + 0.2 * image**2)  # highlights saturate softly
-    sigma = rng.uniform(0.006, 0.022)
+    sigma = rng.uniform(0.004, 0.014)
     image = image + sigma * rng.standard_normal(image.shape, np.float32)
     image = (image * 255.0).clip(0, 255).astype(np.uint8)
     return image, np.where(_unsure(rng, label), np.uint8(VOID), label)

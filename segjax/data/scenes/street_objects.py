@@ -33,6 +33,8 @@ _CLOTHES = (
     (54, 74, 54),
     (176, 140, 52),
 )
+# Riders mostly wear what drivers see.
+_RIDER_COATS = ((228, 124, 36), (222, 226, 60), (226, 70, 52), (46, 50, 64))
 _SKIN = ((214, 170, 140), (168, 120, 92), (108, 74, 56))
 
 
@@ -104,7 +106,7 @@ def _place_traffic(scene: Scene) -> list[tuple]:
     for _ in range(rng.poisson(1.2)):
         side = own if rng.random() < 0.65 else other
         x = scene.kerb[side] - side * rng.uniform(0.5, 1.3)
-        add(_depth(rng, 5.5, 18.0), x, 0.5, _draw_bicyclist)
+        add(_depth(rng, 5.0, 12.0), x, 0.5, _draw_bicyclist)
     if rng.random() < 0.15:  # crossing the road
         x = rng.uniform(scene.kerb[-1], scene.kerb[1])
         add(_depth(rng, 9.0, 28.0), x, 0.5, _draw_pedestrian)
@@ -123,16 +125,16 @@ def _place_on_pavement(scene: Scene, side: int) -> list[tuple]:
 
     for _ in range(rng.poisson(1.8)):
         x = middle + rng.uniform(-0.4, 0.4) * width
-        add(_depth(rng, 6.0, 22.0), _draw_pedestrian, x)
+        add(_depth(rng, 5.0, 14.0), _draw_pedestrian, x)
     if rng.random() < 0.75:  # a row of lamp posts
         z, step = rng.uniform(7.0, 18.0), rng.uniform(12.0, 25.0)
-        lamp = (rng.uniform(4.5, 8.0), side, rng.uniform(0.07, 0.13))
+        lamp = (rng.uniform(4.5, 8.0), side, rng.uniform(0.09, 0.15))
         gray = vary(rng, (112, 114, 112), 0.2)
         while z < 60.0:
             add(z, _draw_lamp, post, *lamp, gray)
             z += step
     for _ in range(rng.poisson(1.2)):
-        add(_depth(rng, 7.0, 25.0), _draw_sign_post, post)
+        add(_depth(rng, 6.0, 15.0), _draw_sign_post, post)
     if rng.random() < 0.25:
         add(_depth(rng, 7.0, 20.0), _draw_traffic_light, post)
     if rng.random() < 0.3:  # trees between road and pavement
@@ -140,7 +142,7 @@ def _place_on_pavement(scene: Scene, side: int) -> list[tuple]:
         while z < 60.0:
             add(z, _draw_tree_at, post, rng.uniform(4.0, 8.0))
             z += step
-    if rng.random() < 0.16:  # a railing at the kerb
+    if rng.random() < 0.25:  # a railing at the kerb
         near = rng.uniform(6.0, 14.0)
         add(near, _draw_railing, kerb + side * 0.2, near + rng.uniform(6.0, 20.0))
     for _ in range(rng.poisson(0.4)):
@@ -292,7 +294,7 @@ def _draw_bicyclist(scene: Scene, z: float, x: float):
     bar = (column + turn * half * 0.85 * meter, row - 1.05 * meter)
     for path in ([saddle, crank, bar], [saddle, bar]):
         scene.line(path, frame, max(2, 0.05 * meter), BICYCLIST)
-    colors = [pick(rng, _SKIN), pick(rng, _CLOTHES, 0.2), pick(rng, _CLOTHES, 0.2)]
+    colors = [pick(rng, _SKIN), pick(rng, _RIDER_COATS, 0.1), pick(rng, _CLOTHES, 0.2)]
     colors = [scene.tone(color, z, light) for color in colors]
     foot = (saddle[0], row - 0.25 * meter)
     lean = turn * half * 0.5
@@ -310,7 +312,7 @@ def _post(scene: Scene, z: float, x: float, height: float, radius: float, gray):
     meter = cam.focal / z
     foot, top = cam(x, scene.kerb_height, z), cam(x, height, z)
     color = scene.tone(gray, z, scene.rng.uniform(0.8, 1.15))
-    width = min(3.0 * SCALE, max(1.0 * SCALE, 2 * radius * meter))
+    width = min(3.5 * SCALE, max(1.5 * SCALE, 2 * radius * meter))
     scene.line([foot, top], color, width, POLE)
     return top, meter, color
 
@@ -328,7 +330,7 @@ def _draw_sign_post(scene: Scene, z: float, x: float):
     height = rng.uniform(2.0, 3.2)
     gray = vary(rng, (128, 130, 130), 0.15)
     (column, row), meter, _ = _post(scene, z, x, height, 0.05, gray)
-    radius = rng.uniform(0.26, 0.44) * meter
+    radius = rng.uniform(0.36, 0.56) * meter
     white, red = scene.tone((232, 230, 224), z), scene.tone((178, 36, 34), z)
     blue = scene.tone((36, 70, 150), z)
     box = (column - radius, row - radius, column + radius, row + radius)
