@@ -1,10 +1,10 @@
 # `make demo` and `make test` do all set-up: a virtual environment in .venv, made
-# once and again only when a requirements file changes.
+# once, and brought up to date only when a requirements file changes.
 PYTHON ?= python3
 VENV ?= .venv
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-quick lint clean
+.PHONY: demo test test-quick test-slow lint clean
 
 demo: $(READY)
 	$(VENV)/bin/python experiments/upsampling_ablation.py --workdir runs/demo
@@ -13,6 +13,10 @@ test: $(READY)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/python -m pytest
+
+# Everything but the whole runs of the experiments.
+test-quick: $(READY)
+	$(VENV)/bin/python -m pytest --deselect tests/test_experiment.py
 
 test-slow: $(READY)
 	$(VENV)/bin/python -m pytest -m slow
@@ -24,8 +28,8 @@ lint: $(READY)
 $(READY): pyproject.toml requirements.txt requirements-dev.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --upgrade pip
-	$(VENV)/bin/python -m pip install --quiet --editable '.[dev]'
+	$(VENV)/bin/python -m pip install --quiet --editable . -r requirements-dev.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv* build *.egg-info .pytest_cache .ruff_cache

@@ -11,8 +11,9 @@ Scores are taken at 360x480.
 """
 
 from segjax import cli, experiment
+from segjax.configuration import Config
 
-CONFIG = experiment.Config(
+CONFIG = Config(
     name="camvid_segnet_basic",
     dataset="camvid",
     model="segnet_basic",

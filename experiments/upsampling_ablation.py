@@ -9,19 +9,23 @@ writes `comparison.png` and `comparison.json` beside the three runs.
 import dataclasses
 import json
 from pathlib import Path
+from typing import Annotated
 
+import tyro
 from rich.console import Console
 
-from segjax import cli, experiment
+from segjax import cli, configuration, experiment
+from segjax.configuration import Config
 from segjax.report.panels import draw_panels
 from segjax.report.tables import Row, class_table, comparison_table
 from segjax.training.loop import json_scores
 
 
 @dataclasses.dataclass(frozen=True)
-class Ablation(experiment.Config):
+class Ablation(Config):
     """Networks compared under one recipe; `model` is each of `models` in turn."""
 
+    model: Annotated[str, tyro.conf.Suppress] = "each of models"
     models: tuple[str, ...] = ("fcn_basic", "unet_basic", "segnet_basic")
     """Networks to compare. They should differ in nothing but the decoder."""
 
@@ -29,7 +33,6 @@ class Ablation(experiment.Config):
 CONFIG = Ablation(
     name="upsampling_ablation",
     dataset="street_scenes",
-    model="each of models",
 )
 
 
@@ -37,14 +40,14 @@ def main(config: Ablation) -> None:
     """Runs every network and reports them together."""
     console = Console()
     if config.smoke:
-        config = experiment.smoke(config)
+        config = configuration.smoke(config)
     workdir = config.workdir or Path("runs") / config.name
     results = {}
     for model in config.models:
         one = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
         del one["models"]
         one |= {"model": model, "workdir": workdir / model}
-        results[model] = experiment.run(experiment.Config(**one), console=console)
+        results[model] = experiment.run(Config(**one), console=console)
 
     rows = [
         Row(model, result.scores, result.parameters, result.step_seconds)

@@ -5,10 +5,22 @@ class's frequency, so a class that never occurs has no weight there: an `InputEr
 as any number in its place would be silently wrong once the class turns up.
 """
 
+import math
+from typing import Literal
+
 import numpy as np
 
 from segjax.data.labels import VOID
+from segjax.data.source import Source
 from segjax.errors import InputError
+
+WeightsName = Literal[
+    "none",
+    "median_frequency",
+    "median_frequency_present",
+    "enet",
+    "segnet_camvid",
+]
 
 # Published with SegNet for CamVid's 11 classes (SegNet-Tutorial, segnet_train and
 # segnet_basic_train.prototxt): Sky, Building, Pole, Road, Pavement, Tree, SignSymbol,
@@ -29,7 +41,45 @@ SEGNET_CAMVID = (
 )
 
 
-def class_pixel_counts(source, num_classes):
+def loss_weights(
+    rule: WeightsName | tuple[float, ...], source: Source, num_classes: int
+) -> np.ndarray | None:
+    """Class weights, float32 `[k]`, by rule or as given; None for all one.
+
+    Raises:
+      InputError: not one finite, non-negative number per class, or a class that the
+        rule needs does not occur in `source`.
+    """
+    if rule == "none":
+        return None
+    if isinstance(rule, str) and rule != "segnet_camvid":
+        counts, sizes = class_pixel_counts(source, num_classes)
+        match rule:
+            case "median_frequency":
+                values = median_frequency(counts)
+            case "median_frequency_present":
+                values = median_frequency_present(counts, sizes)
+            case "enet":
+                values = enet(counts)
+            case _:
+                raise InputError(f"class_weights {rule!r}: no such rule")
+    else:
+        values = SEGNET_CAMVID if rule == "segnet_camvid" else rule
+    if len(values) != num_classes:
+        raise InputError(
+            f"class_weights has {len(values)} numbers, but the data set has "
+            f"{num_classes} classes"
+        )
+    if not all(math.isfinite(v) and v >= 0 for v in values) or not any(values):
+        raise InputError(
+            f"class_weights {tuple(values)}: expected finite numbers >= 0, not all 0"
+        )
+    return np.asarray(values, np.float32)
+
+
+def class_pixel_counts(
+    source: Source, num_classes: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Counts the pixels of each class in each example; reads them all.
 
     Args:
@@ -62,7 +112,7 @@ def class_pixel_counts(source, num_classes):
     return counts, sizes
 
 
-def median_frequency(counts):
+def median_frequency(counts: np.ndarray) -> np.ndarray:
     """Median-frequency balancing with the frequencies of the entire training set.
 
     `w_c = median(f) / f_c` with `f_c` the share of class c in all labelled pixels, as
@@ -82,7 +132,7 @@ def median_frequency(counts):
     return np.median(total) / total
 
 
-def median_frequency_present(counts, sizes):
+def median_frequency_present(counts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Median-frequency balancing over the images in which a class is present.
 
     `w_c = median(f) / f_c` with `f_c` the pixels of class c over all pixels, void
@@ -105,7 +155,7 @@ def median_frequency_present(counts, sizes):
     return np.median(frequency) / frequency
 
 
-def enet(counts, *, c=1.02):
+def enet(counts: np.ndarray, *, c: float = 1.02) -> np.ndarray:
     """ENet's weighting, `w_k = 1 / ln(c + p_k)` with the share of labelled pixels.
 
     Paszke et al., "ENet: A Deep Neural Network Architecture for Real-Time Semantic
@@ -130,7 +180,7 @@ def enet(counts, *, c=1.02):
     return 1.0 / np.log(c + total / total.sum())
 
 
-def _class_totals(counts):
+def _class_totals(counts: np.ndarray) -> np.ndarray:
     total = np.asarray(counts).sum(axis=0)
     unseen = np.flatnonzero(total == 0)
     if unseen.size:

@@ -24,11 +24,20 @@ def main(
       default: a dataclass instance: the experiment's own numbers.
       args: the command line; None reads `sys.argv`.
     """
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("segjax").setLevel(logging.INFO)
     config = tyro.cli(type(default), default=default, args=args)
+    _show_progress_messages()
     try:
         run(config)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def _show_progress_messages() -> None:
+    """Prints segjax's own log lines, and no other library's."""
+    logger = logging.getLogger("segjax")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.handlers = [handler]
+    logger.propagate = False
+    logger.setLevel(logging.INFO)

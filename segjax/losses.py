@@ -7,7 +7,9 @@ import jax.numpy as jnp
 from segjax.data.labels import VOID
 
 
-def cross_entropy(logits, label, *, class_weights=None):
+def cross_entropy(
+    logits: jax.Array, label: jax.Array, *, class_weights: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
     """Softmax cross-entropy, summed over the labelled pixels.
 
     Void pixels have no part in the value, and their logits, even NaN, get a gradient

@@ -5,14 +5,19 @@ Counts are int32 per batch; the caller adds them up in int64 over the data set, 
 "Fully Convolutional Networks for Semantic Segmentation", section 5.
 """
 
+from typing import Any
+
 import chex
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from segjax.data.labels import VOID
 
 
-def confusion_matrix(prediction, label, num_classes):
+def confusion_matrix(
+    prediction: jax.Array, label: jax.Array, num_classes: int
+) -> jax.Array:
     """Counts labelled pixels by true and predicted class, exactly.
 
     Args:
@@ -36,7 +41,7 @@ def confusion_matrix(prediction, label, num_classes):
     return counts[:cells].reshape(num_classes, num_classes)
 
 
-def scores(confusion):
+def scores(confusion: np.ndarray) -> dict[str, Any]:
     """Turns the confusion counts of a data set into scores.
 
     With n_ij the pixels of class i predicted as j and t_i those of class i, a
@@ -71,12 +76,12 @@ def scores(confusion):
     }
 
 
-def _ratio(numerator, denominator):
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     """Elementwise quotient, NaN where the denominator is 0."""
     undefined = np.full(np.shape(denominator), np.nan)
     return np.divide(numerator, denominator, out=undefined, where=denominator > 0)
 
 
-def _mean_of_defined(values):
+def _mean_of_defined(values: np.ndarray) -> float:
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if defined.size else float("nan")

@@ -1,11 +1,23 @@
 """Learning rate as a function of the step."""
 
+from typing import Literal
+
 import jax.numpy as jnp
+import optax
 
 from segjax.errors import InputError
 
+ScheduleName = Literal["constant", "poly", "cosine"]
 
-def learning_rate(name, *, peak, steps, warmup_steps=0, power=0.9):
+
+def learning_rate(
+    name: ScheduleName,
+    *,
+    peak: float,
+    steps: int,
+    warmup_steps: int = 0,
+    power: float = 0.9,
+) -> optax.Schedule:
     """A constant, polynomial or cosine schedule with linear warm-up.
 
     Steps count from 0. During warm-up the rate is `peak * (step + 1) / warmup_steps`:

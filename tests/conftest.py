@@ -6,5 +6,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
 
+# Two virtual devices, so that every jitted step is also tested sharded.
+jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

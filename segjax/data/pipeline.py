@@ -10,31 +10,36 @@ worker process is started; `source[i]` is called from several at a time.
 """
 
 import functools
+from collections.abc import Iterator
 
 import grain
 import numpy as np
 
 from segjax.data import transforms
 from segjax.data.labels import VOID
+from segjax.data.source import Source
+from segjax.data.transforms import Size
 from segjax.errors import InputError
+
+Batch = dict[str, np.ndarray]
 
 
 def train_batches(
-    source,
+    source: Source,
     *,
-    batch_size,
-    crop_size,
-    scale_range,
-    flip,
-    photometric,
-    image_size=None,
-    seed,
-    start_step=0,
-    shard_index=0,
-    shard_count=1,
-    num_threads=2,
-    prefetch=8,
-):
+    batch_size: int,
+    crop_size: Size,
+    scale_range: tuple[float, float],
+    flip: bool,
+    photometric: float,
+    image_size: Size | None = None,
+    seed: int,
+    start_step: int = 0,
+    shard_index: int = 0,
+    shard_count: int = 1,
+    num_threads: int = 2,
+    prefetch: int = 8,
+) -> Iterator[Batch]:
     """Yields shuffled, augmented batches without end.
 
     Batch and augmentation at a step depend on the seed and the step alone, not on
@@ -100,16 +105,16 @@ def train_batches(
 
 
 def eval_batches(
-    source,
+    source: Source,
     *,
-    batch_size,
-    image_size=None,
-    pad_size=None,
-    shard_index=0,
-    shard_count=1,
-    num_threads=2,
-    prefetch=8,
-):
+    batch_size: int,
+    image_size: Size | None = None,
+    pad_size: Size | None = None,
+    shard_index: int = 0,
+    shard_count: int = 1,
+    num_threads: int = 2,
+    prefetch: int = 8,
+) -> Iterator[Batch]:
     """Yields every example once, in the source's order, in batches of one shape.
 
     The last batch is filled with rows of image 0, label `VOID` and `valid` False,
@@ -172,7 +177,7 @@ def eval_batches(
     return _iterate(stream, rows, num_threads=num_threads, prefetch=prefetch)
 
 
-def max_size(source):
+def max_size(source: Source) -> Size:
     """The smallest `(height, width)` that holds every example; reads them all.
 
     Args:

@@ -15,9 +15,13 @@ import numpy as np
 from PIL import Image
 
 from segjax.data.labels import VOID
+from segjax.data.source import Example
+
+Size = tuple[int, int]
+"""Height and width in pixels."""
 
 
-def resize(example, size):
+def resize(example: Example, size: Size) -> Example:
     """Resizes an example to a fixed size.
 
     Args:
@@ -36,7 +40,7 @@ def resize(example, size):
     }
 
 
-def resize_image(image, size):
+def resize_image(image: np.ndarray, size: Size) -> np.ndarray:
     """Resizes an image alone, for evaluation at the label's own resolution.
 
     Args:
@@ -50,7 +54,7 @@ def resize_image(image, size):
     return _resample_image(image, scaled=size, box=(0, 0, height, width))
 
 
-def random_flip(example, rng):
+def random_flip(example: Example, rng: np.random.Generator) -> Example:
     """Mirrors an example left to right, half of the time.
 
     Args:
@@ -69,7 +73,14 @@ def random_flip(example, rng):
     }
 
 
-def random_scale_crop(example, rng, *, crop_size, scale_range, image_size=None):
+def random_scale_crop(
+    example: Example,
+    rng: np.random.Generator,
+    *,
+    crop_size: Size,
+    scale_range: tuple[float, float],
+    image_size: Size | None = None,
+) -> Example:
     """Scales an example by a random factor and cuts a random window out of it.
 
     Equals resizing the whole example to `round(scale * size)` and cropping, but only
@@ -111,7 +122,9 @@ def random_scale_crop(example, rng, *, crop_size, scale_range, image_size=None):
     }
 
 
-def photometric(example, rng, *, strength):
+def photometric(
+    example: Example, rng: np.random.Generator, *, strength: float
+) -> Example:
     """Changes brightness, contrast and saturation at random; the label stays.
 
     Three factors are drawn uniformly from `1 ± strength`. Brightness multiplies the
@@ -141,7 +154,9 @@ def photometric(example, rng, *, strength):
     return {**example, "image": np.asarray(image)}
 
 
-def pad_image(image, size, *, top=0, left=0):
+def pad_image(
+    image: np.ndarray, size: Size, *, top: int = 0, left: int = 0
+) -> np.ndarray:
     """Continues an image by its mirror image up to a size.
 
     Args:
@@ -159,7 +174,9 @@ def pad_image(image, size, *, top=0, left=0):
     return np.pad(image, (*padding, (0, 0)), mode="symmetric")
 
 
-def pad_label(label, size, *, top=0, left=0):
+def pad_label(
+    label: np.ndarray, size: Size, *, top: int = 0, left: int = 0
+) -> np.ndarray:
     """Surrounds a label with void up to a size.
 
     Args:

@@ -3,6 +3,7 @@
 All sizes are static: a new size is a new compilation.
 """
 
+import functools
 from typing import Literal
 
 import chex
@@ -43,13 +44,11 @@ def resize_bilinear(
         _interpolation_matrix(source, target, align_corners)
         for source, target in zip(x.shape[1:3], size, strict=True)
     )
-    resized = jnp.einsum(
-        "bhwc,yh,xw->byxc",
-        x.astype(jnp.float32),
-        rows,
-        columns,
-        precision=jax.lax.Precision.HIGHEST,
-    )
+    # Columns first: the product over rows, the larger one when maps grow, then works
+    # on whole rows of pixels and channels.
+    exact = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+    resized = exact("bhwc,xw->bhxc", x.astype(jnp.float32), columns)
+    resized = exact("bhxc,yh->byxc", resized, rows)
     return resized.astype(x.dtype)
 
 
@@ -165,8 +164,7 @@ def pad_to_multiple(
 def _interpolation_matrix(source: int, target: int, align_corners: bool) -> np.ndarray:
     """The weight of each of ``source`` pixels in each of ``target`` pixels."""
     if align_corners:
-        step = (source - 1) / (target - 1) if target > 1 else 0.0
-        position = np.arange(target) * step
+        position = np.arange(target) * ((source - 1) / max(target - 1, 1))
     else:
         position = (np.arange(target) + 0.5) * (source / target) - 0.5
     position = np.clip(position, 0, source - 1)

@@ -139,10 +139,14 @@ def fit(
         console.print(f"resuming {workdir} from step {latest}")
     first = int(state.step)
     if first > steps:
+        manager.close()
         raise InputError(f"{workdir} is at step {first}, past the {steps} asked for")
+    if first == steps:
+        manager.close()
+        return FitResult(state, None, time.perf_counter() - started)
     log = RunLog(workdir, config=config, start_step=first)
     windows: list[float] = []
-    batches = train_batches(first) if first < steps else iter(())
+    batches = train_batches(first)
     pending: list[dict[str, jax.Array]] = []
     progress = Progress(
         TextColumn("{task.description}"),

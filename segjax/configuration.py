@@ -1,0 +1,174 @@
+"""Config: every number of an experiment, as plain values."""
+
+import dataclasses
+import json
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import jax
+import tyro
+
+from segjax.class_weights import WeightsName
+from segjax.errors import InputError
+from segjax.models.zoo import build_model
+from segjax.schedules import ScheduleName
+from segjax.training.optimizers import OptimizerName
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What an experiment is. Sizes are (height, width) in pixels."""
+
+    name: Annotated[str, tyro.conf.Suppress]
+    """Name of the experiment; its runs go to `runs/<name>`."""
+
+    dataset: str
+    """Name of the data set: street_scenes, camvid, isbi_em, folder."""
+
+    model: str
+    """Name of the network; `python -m segjax models` lists them."""
+
+    data_dir: Path | None = None
+    """Folder of the data set as published. None downloads or draws it."""
+
+    prepared_dir: Path | None = None
+    """Where prepared records lie. None is TFDS_DATA_DIR or ~/tensorflow_datasets."""
+
+    workdir: Path | None = None
+    """Folder of the run. None is runs/<name>. A run found there is resumed."""
+
+    width: float = 1.0
+    """Factor on the network's channels; 1 is the paper's network."""
+
+    dropout: float = 0.0
+    """Rate of the dropout at the end of the encoder."""
+
+    image_size: tuple[int, int] | None = None
+    """Images are resized to this; labels are not, scores are at their resolution."""
+
+    crop_size: tuple[int, int] = (96, 128)
+    """Training crop."""
+
+    scale_range: tuple[float, float] = (1.0, 1.0)
+    """Range of the random scale, relative to image_size."""
+
+    flip: bool = True
+    """Mirror half of the training images left to right."""
+
+    photometric: float = 0.0
+    """Strength 0..1 of random brightness, contrast and saturation."""
+
+    class_weights: WeightsName | tuple[float, ...] = "none"
+    """Weights of the loss: a rule, or one number per class."""
+
+    optimizer: OptimizerName = "sgd"
+    """Optimiser."""
+
+    learning_rate: float = 0.1
+    """Peak learning rate."""
+
+    schedule: ScheduleName = "constant"
+    """How the learning rate goes down."""
+
+    warmup_steps: int = 0
+    """Steps of linear warm-up."""
+
+    momentum: float = 0.9
+    """Momentum of SGD, first beta of AdamW."""
+
+    weight_decay: float = 0.0
+    """Weight decay, on kernels only."""
+
+    clip_norm: float | None = None
+    """Largest norm of the gradient; None does not clip."""
+
+    ema_decay: float | None = None
+    """Decay of a moving average of the weights, used for evaluation; None: none."""
+
+    steps: int = 1000
+    """Updates."""
+
+    batch_size: int = 8
+    """Images per update, over all devices and hosts."""
+
+    eval_batch_size: int = 8
+    """Images per evaluation batch, over all devices and hosts."""
+
+    eval_every: int = 200
+    """Steps between evaluations, checkpoints and panels."""
+
+    log_every: int = 20
+    """Steps between log records."""
+
+    panels: int = 3
+    """Images in the panels drawn at every evaluation; 0 draws none."""
+
+    seed: int = 0
+    """Seed of initialisation, order of data, augmentation and dropout."""
+
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the computation; parameters, statistics and logits stay float32."""
+
+    smoke: bool = False
+    """Two tiny steps on embedded data, in a temporary folder."""
+
+
+def check(config: Config) -> None:
+    """Raises InputError for an option that is wrong whatever the data and devices."""
+    for field in ("steps", "eval_every", "log_every"):
+        if getattr(config, field) < 1:
+            raise InputError(f"{field} is {getattr(config, field)}, expected >= 1")
+    if config.panels < 0:
+        raise InputError(f"panels is {config.panels}, expected >= 0")
+    if not 0 <= config.dropout < 1:
+        raise InputError(f"dropout is {config.dropout}, expected 0 <= rate < 1")
+    if config.ema_decay is not None and not 0 < config.ema_decay < 1:
+        raise InputError(f"ema_decay is {config.ema_decay}, expected 0 < decay < 1")
+    if config.clip_norm is not None and not config.clip_norm > 0:
+        raise InputError(f"clip_norm is {config.clip_norm}, expected > 0")
+    if not config.width > 0:
+        raise InputError(f"width is {config.width}, expected > 0")
+    # Here and not when the step is traced: by then the run's folder exists.
+    model = build_model(config.model, num_classes=1, width=config.width)
+    if any(side < 1 or side % model.multiple for side in config.crop_size):
+        height, width = config.crop_size
+        raise InputError(
+            f"crop_size is {height}x{width}, but {config.model} needs both sides to "
+            f"be positive multiples of {model.multiple}"
+        )
+
+
+def plain(config: Config) -> dict[str, Any]:
+    """The configuration as JSON values."""
+    return json.loads(json.dumps(dataclasses.asdict(config), default=str))
+
+
+# What --smoke replaces, in the configuration and in the embedded data.
+_SMOKE = {
+    "dataset": "street_scenes",
+    "data_dir": None,
+    "width": 0.125,
+    "image_size": None,
+    "crop_size": (32, 48),
+    "class_weights": "none",
+    "warmup_steps": 0,
+    "steps": 2,
+    "eval_every": 2,
+    "log_every": 1,
+    "panels": 1,
+}
+SMOKE_DATA = {"size": (48, 64), "counts": {"train": 4, "val": 2, "test": 2}}
+
+
+def smoke(config: Config) -> Config:
+    """The same experiment in two tiny steps, in a temporary folder if none is given."""
+    devices = jax.device_count()
+    workdir = config.workdir or Path(tempfile.mkdtemp(prefix="segjax_smoke_"))
+    return dataclasses.replace(
+        config,
+        **_SMOKE,
+        workdir=workdir,
+        batch_size=2 * devices,
+        eval_batch_size=2 * devices,
+    )

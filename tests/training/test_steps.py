@@ -1,0 +1,245 @@
+"""One update against arithmetic done by hand in numpy."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen as nn
+
+from segjax.data.labels import VOID
+from segjax.models.zoo import build_model
+from segjax.ops.normalization import IMAGENET_MEAN, IMAGENET_STD, normalize
+from segjax.training import parallel, steps
+from segjax.training.optimizers import decayed, make_optimizer
+from segjax.training.state import TrainState, create_state
+
+
+class SoftmaxRegression(nn.Module):
+    """A 1x1 convolution: its loss and gradient have a closed form."""
+
+    num_classes: int
+    multiple: int = 1
+
+    @nn.compact
+    def __call__(self, image, *, train):
+        del train
+        return {"logits": nn.Dense(self.num_classes, name="dense")(image)}
+
+
+def make_batch(seed=0, shape=(4, 6, 8), num_classes=3, void=0.3):
+    rng = np.random.default_rng(seed)
+    label = rng.integers(0, num_classes, shape, dtype=np.uint8)
+    label[rng.random(shape) < void] = VOID
+    # Unevenly: the first image is almost all void.
+    label[0, 1:] = VOID
+    return {
+        "image": rng.integers(0, 256, (*shape, 3), dtype=np.uint8),
+        "label": label,
+        "valid": np.ones(shape[0], bool),
+    }
+
+
+def numpy_gradient(params, batch, weights):
+    """Weighted cross-entropy of softmax regression: sums and their gradient."""
+    x = (batch["image"] / 255.0 - IMAGENET_MEAN) / IMAGENET_STD
+    x, y = x.reshape(-1, 3), batch["label"].reshape(-1)
+    x, y = x[y != VOID], y[y != VOID]
+    z = x @ np.asarray(params["dense"]["kernel"], np.float64) + params["dense"]["bias"]
+    p = np.exp(z - z.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    w = weights[y]
+    loss = -(w * np.log(p[np.arange(len(y)), y])).sum()
+    delta = w[:, None] * (p - np.eye(p.shape[1])[y])
+    return loss, w.sum(), x.T @ delta / w.sum(), delta.sum(axis=0) / w.sum()
+
+
+def test_normalize_by_hand():
+    image = jnp.asarray([[[[0, 255, 128]]]], jnp.uint8)
+    expected = [(0 - 0.485) / 0.229, (1 - 0.456) / 0.224, (128 / 255 - 0.406) / 0.225]
+    np.testing.assert_allclose(normalize(image)[0, 0, 0], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("weights", [None, (0.5, 1.0, 4.0)])
+def test_update_is_gradient_descent_on_the_mean_over_labelled_pixels(weights):
+    model, tx = SoftmaxRegression(3), optax.sgd(0.5)
+    state = create_state(model, tx, key=jax.random.key(0))
+    batch = make_batch()
+    w = np.ones(3) if weights is None else np.array(weights)
+    loss, weight, d_kernel, d_bias = numpy_gradient(state.params, batch, w)
+    after, sums = jax.jit(
+        partial(
+            steps.train_step,
+            model=model,
+            tx=tx,
+            seed=0,
+            class_weights=None if weights is None else jnp.asarray(weights),
+        )
+    )(state, batch)
+    np.testing.assert_allclose(sums["loss_sum"], loss, rtol=1e-5)
+    np.testing.assert_allclose(sums["loss_weight"], weight, rtol=1e-6)
+    norm = np.sqrt((d_kernel**2).sum() + (d_bias**2).sum())
+    np.testing.assert_allclose(sums["grad_norm"], norm, rtol=1e-4)
+    before = state.params["dense"]
+    np.testing.assert_allclose(
+        after.params["dense"]["kernel"], before["kernel"] - 0.5 * d_kernel, atol=1e-6
+    )
+    np.testing.assert_allclose(
+        after.params["dense"]["bias"], before["bias"] - 0.5 * d_bias, atol=1e-6
+    )
+    assert int(after.step) == 1
+
+
+def test_a_batch_of_void_changes_nothing():
+    model, tx = SoftmaxRegression(3), optax.sgd(0.5)
+    state = create_state(model, tx, key=jax.random.key(0))
+    batch = make_batch()
+    batch["label"] = np.full_like(batch["label"], VOID)
+    after, sums = steps.train_step(state, batch, model=model, tx=tx, seed=0)
+    assert float(sums["loss_sum"]) == 0.0
+    assert float(sums["loss_weight"]) == 0.0
+    jax.tree.map(np.testing.assert_array_equal, after.params, state.params)
+
+
+def test_moving_average_of_the_weights():
+    model, tx = SoftmaxRegression(3), optax.sgd(0.5)
+    state = create_state(model, tx, key=jax.random.key(0), ema=True)
+    step = jax.jit(partial(steps.train_step, model=model, tx=tx, seed=0, ema_decay=0.9))
+    one, _ = step(state, make_batch(0))
+    two, _ = step(one, make_batch(1))
+    expected = (
+        0.9
+        * (0.9 * state.params["dense"]["kernel"] + 0.1 * one.params["dense"]["kernel"])
+        + 0.1 * (two.params["dense"]["kernel"])
+    )
+    np.testing.assert_allclose(
+        two.ema_params["dense"]["kernel"], expected, rtol=1e-5, atol=1e-7
+    )
+    assert two.eval_variables["params"] is two.ema_params
+    assert one.replace(ema_params=None).eval_variables["params"] is one.params
+
+
+def test_randomness_is_a_function_of_seed_and_step():
+    model = build_model("segnet_basic", num_classes=3, width=0.05, dropout=0.5)
+    tx = optax.sgd(0.0)
+    state = create_state(model, tx, key=jax.random.key(0))
+    batch = make_batch(shape=(2, 16, 16))
+
+    @partial(jax.jit, static_argnames="seed")
+    def loss(state, seed):
+        _, sums = steps.train_step(state, batch, model=model, tx=tx, seed=seed)
+        return sums["loss_sum"]
+
+    later = state.replace(step=state.step + 1)
+    assert loss(state, seed=0) == loss(state, seed=0)
+    assert loss(state, seed=0) != loss(later, seed=0)
+    assert loss(state, seed=0) != loss(state, seed=1)
+
+
+def test_two_devices_do_what_one_does():
+    assert jax.device_count() >= 2
+    model = build_model("segnet_basic", num_classes=3, width=0.05)
+    tx = make_optimizer("sgd", optax.constant_schedule(0.1), weight_decay=1e-4)
+    states = []
+    for devices in (jax.devices()[:1], jax.devices()[:2]):
+        mesh = parallel.make_mesh(devices)
+        state = parallel.replicate(mesh, create_state(model, tx, key=jax.random.key(0)))
+        step = parallel.jit_train_step(
+            partial(steps.train_step, model=model, tx=tx, seed=0), mesh
+        )
+        for i in range(2):
+            batch = make_batch(i, shape=(4, 16, 16))
+            state, sums = step(state, parallel.shard_batch(mesh, batch))
+        states.append((jax.device_get(state), jax.device_get(sums)))
+    (one, sums_one), (two, sums_two) = states
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), sums_one, sums_two)
+    for tree in ("params", "batch_stats"):
+        jax.tree.map(
+            partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5),
+            getattr(one, tree),
+            getattr(two, tree),
+        )
+
+
+def test_replicate_does_not_alias_what_it_copies():
+    mesh = parallel.make_mesh()
+    array = jnp.ones(3)
+    copy = parallel.replicate(mesh, {"a": array})
+    jax.jit(lambda x: x["a"] + 1.0, donate_argnums=0)(copy)
+    np.testing.assert_array_equal(array, np.ones(3))
+
+
+def variables_of(model):
+    state = create_state(model, optax.sgd(0.1), key=jax.random.key(0))
+    return state.eval_variables
+
+
+def test_eval_step_counts_at_the_label_resolution():
+    model = SoftmaxRegression(3)
+    variables = variables_of(model)
+    batch = make_batch(shape=(2, 8, 12))
+    batch["image"] = batch["image"][:, ::2, ::2]
+    batch["valid"][1] = False
+    batch["label"][1] = VOID
+    sums = jax.jit(partial(steps.eval_step, model=model, num_classes=3))(
+        variables, batch
+    )
+    logits = steps.predict_logits(variables, batch["image"], model=model, size=(8, 12))
+    assert logits.shape == (2, 8, 12, 3)
+    expected = np.zeros((3, 3), np.int32)
+    prediction = np.asarray(logits).argmax(axis=-1)
+    for true, predicted in zip(batch["label"].ravel(), prediction.ravel(), strict=True):
+        if true != VOID:
+            expected[true, predicted] += 1
+    np.testing.assert_array_equal(sums["confusion"], expected)
+    assert int(sums["seen"]) == 1
+
+
+def test_prediction_pads_to_what_the_network_takes_and_crops_back():
+    model = build_model("unet", num_classes=3, width=0.03)
+    variables = variables_of(model)
+    image = make_batch(shape=(1, 20, 24))["image"]
+    predict = jax.jit(partial(steps.predict_logits, model=model, size=(20, 24)))
+    mirrored = np.pad(image, ((0, 0), (0, 12), (0, 8), (0, 0)), mode="symmetric")
+    whole = jax.jit(partial(model.apply, train=False))(variables, normalize(mirrored))
+    np.testing.assert_array_equal(
+        predict(variables, image), whole["logits"][:, :20, :24]
+    )
+
+
+def test_weight_decay_is_for_kernels():
+    model = build_model("segnet_basic", num_classes=3, width=0.05)
+    state = create_state(model, optax.sgd(0.1), key=jax.random.key(0))
+    mask = decayed(state.params)
+    flat = jax.tree_util.tree_flatten_with_path(mask)[0]
+    for path, is_decayed in flat:
+        assert is_decayed == (path[-1].key == "kernel")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        # Gradient (3, 4) clipped to norm 1: (.6, .8); plus .1 * (1, 1) for L2.
+        ("sgd", (-0.1 * 0.7, -0.1 * 0.9)),
+        # Adam's first step is the sign; decay is decoupled.
+        ("adamw", (-0.1 * 1.1, -0.1 * 1.1)),
+    ],
+)
+def test_optimizers_by_hand(name, expected):
+    tx = make_optimizer(
+        name, optax.constant_schedule(0.1), weight_decay=0.1, clip_norm=1.0
+    )
+    params = {"kernel": jnp.ones((1, 2))}
+    updates, _ = tx.update({"kernel": jnp.array([[3.0, 4.0]])}, tx.init(params), params)
+    np.testing.assert_allclose(updates["kernel"][0], expected, rtol=1e-4)
+
+
+def test_state_is_a_pytree_of_float32():
+    model = build_model("segnet_basic", num_classes=3, width=0.05)
+    state = create_state(model, optax.sgd(0.1), key=jax.random.key(0))
+    assert isinstance(state, TrainState)
+    for leaf in jax.tree.leaves((state.params, state.batch_stats)):
+        assert leaf.dtype == jnp.float32
+    assert state.step.dtype == jnp.int32
