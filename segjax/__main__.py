@@ -18,7 +18,7 @@ def models(num_classes: int = 11, width: float = 1.0) -> None:
     for column in ("name", "encoder", "decoder"):
         table.add_column(column, no_wrap=True)
     table.add_column("parameters", justify="right", no_wrap=True)
-    table.add_column("source")
+    table.add_column("source (arXiv)", no_wrap=True)
     for name, entry in MODELS.items():
         model = build_model(name, num_classes=num_classes, width=width)
         table.add_row(

@@ -37,6 +37,7 @@ class Result:
 
     Attributes:
       config: as it ran.
+      workdir: folder of the run.
       split: the split that was scored: "test" where there is one, else "val".
       scores: `segjax.training.loop.evaluate` of the last weights on that split.
       baseline: the scores of calling every pixel the training set's commonest class.
@@ -49,6 +50,7 @@ class Result:
     """
 
     config: Config
+    workdir: Path
     split: str
     scores: dict[str, Any]
     baseline: dict[str, Any]
@@ -217,6 +219,7 @@ def run(config: Config, *, console: Console | None = None) -> Result:
     examples, predictions = predict(fitted.state, source)
     result = Result(
         config=config,
+        workdir=workdir,
         split=report_split,
         scores=evaluate(fitted.state, source),
         baseline=majority_baseline(train, source, num_classes),
@@ -252,6 +255,7 @@ def main(config: Config) -> None:
     where = f"{result.config.dataset} {result.split}, {images} images"
     console.print(comparison_table(rows, title=f"{result.config.name}: {where}"))
     console.print(class_table(rows, result.dataset.table, title="IoU by class"))
+    console.print(f"log, panels and checkpoints: {result.workdir}")
 
 
 def majority_baseline(

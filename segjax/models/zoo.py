@@ -28,9 +28,10 @@ class ModelEntry:
 
     Attributes:
       encoder: name of the encoder, for people.
-      decoder: name of the decoder, for people.
-      source: the paper it is from, or "after" which it is modelled; "segjax" is a
-        combination of our own. The modules' docstrings list the deviations.
+      decoder: name of the decoder, for people; FCN with the strides of its skips.
+      source: arXiv number of the paper it is from, or "after" which it is modelled;
+        "segjax" is a combination of our own. The modules' docstrings list the
+        deviations.
       build: `(num_classes, *, width, dropout, dtype, axis_name) -> Segmenter`.
       parameters: published or independently counted number of parameters at
         `num_classes` = 11 and three input channels; None where there is none.
@@ -75,7 +76,7 @@ MODELS: dict[str, ModelEntry] = {
     "segnet_basic": ModelEntry(
         "SegNet-Basic",
         "SegNet",
-        "arXiv 1511.00561",
+        "1511.00561",
         _segmenter(
             encoders.segnet_basic,
             _segnet(
@@ -86,7 +87,7 @@ MODELS: dict[str, ModelEntry] = {
     ),
     "fcn_basic": ModelEntry(
         "SegNet-Basic",
-        "FCN, skips 8, 4, 2",
+        "FCN 8, 4, 2",
         "after 1511.00561",
         _segmenter(encoders.segnet_basic, _fcn(8, 4, 2)),
     ),
@@ -99,13 +100,13 @@ MODELS: dict[str, ModelEntry] = {
     "segnet_vgg16_bn": ModelEntry(
         "VGG16-BN",
         "SegNet",
-        "arXiv 1511.00561",
+        "1511.00561",
         _segmenter(encoders.vgg16, _segnet(_VGG16_SEGNET_STAGES)),
         parameters=29_449_355,
     ),
     "fcn_vgg16_bn": ModelEntry(
         "VGG16-BN",
-        "FCN, skips 16, 8",
+        "FCN 16, 8",
         "after 1411.4038",
         _segmenter(encoders.vgg16, _fcn(16, 8)),
     ),
@@ -123,7 +124,7 @@ MODELS: dict[str, ModelEntry] = {
     ),
     "fcn_vgg16": ModelEntry(
         "VGG16",
-        "FCN, skips 16, 8",
+        "FCN 16, 8",
         "after 1411.4038",
         _segmenter(encoders.vgg16, _fcn(16, 8), norm=False),
     ),
@@ -136,7 +137,7 @@ MODELS: dict[str, ModelEntry] = {
     "unet": ModelEntry(
         "U-Net",
         "U-Net",
-        "arXiv 1505.04597",
+        "1505.04597",
         _segmenter(encoders.unet, _unet, norm=False),
         parameters=31_032_395,
     ),
@@ -148,7 +149,7 @@ MODELS: dict[str, ModelEntry] = {
     ),
     "fcn_unet": ModelEntry(
         "U-Net, BN",
-        "FCN, skips 8, 4, 2",
+        "FCN 8, 4, 2",
         "segjax",
         _segmenter(encoders.unet, _fcn(8, 4, 2)),
     ),

@@ -1,0 +1,15 @@
+"""The verbs of `python -m segjax`."""
+
+from segjax.__main__ import models
+from segjax.models.zoo import MODELS
+
+
+def test_models_lists_every_network_with_its_parameters(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    models()
+    out = capsys.readouterr().out
+    rows = [line.split("│") for line in out.splitlines() if line.startswith("│")]
+    table = {row[1].strip(): row[4].strip() for row in rows}
+    assert set(table) == set(MODELS)
+    assert table["segnet_basic"] == "1,416,587"
+    assert table["unet"] == "31,032,395"
