@@ -7,7 +7,6 @@ writes `comparison.png` and `comparison.json` beside the three runs.
 """
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +18,7 @@ from segjax.configuration import Config
 from segjax.report.panels import draw_panels
 from segjax.report.tables import Row, class_table, comparison_table
 from segjax.training.loop import json_scores
+from segjax.training.workdir import write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,19 +58,18 @@ def main(config: Ablation) -> None:
     where = f"{config.dataset} {first.split}, {first.scores['num_images']} images"
     console.print(comparison_table(rows, title=f"Upsampling ablation: {where}"))
     console.print(class_table(rows, first.dataset.table, title="IoU by class"))
-    draw_panels(
-        workdir / "comparison.png",
-        images=first.images,
-        labels=first.labels,
-        predictions={model: r.predictions for model, r in results.items()},
-        table=first.dataset.table,
-        errors=False,
-    )
-    summary = {row.name: {**dataclasses.asdict(row)} for row in rows}
-    for row in summary.values():
-        row["scores"] = json_scores(row["scores"])
-    (workdir / "comparison.json").write_text(json.dumps(summary, indent=2) + "\n")
-    console.print(f"wrote {workdir / 'comparison.png'} and comparison.json")
+    if config.panels:
+        draw_panels(
+            workdir / "comparison.png",
+            images=first.images,
+            labels=first.labels,
+            predictions={model: r.predictions for model, r in results.items()},
+            table=first.dataset.table,
+            errors=False,
+        )
+    summary = [json_scores(dataclasses.asdict(row)) for row in rows]
+    write_json(workdir / "comparison.json", {"rows": summary})
+    console.print(f"runs, comparison.png and comparison.json: {workdir}")
 
 
 if __name__ == "__main__":

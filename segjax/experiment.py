@@ -20,7 +20,7 @@ from segjax import class_weights, configuration, metrics, schedules
 from segjax.configuration import Config
 from segjax.data import pipeline
 from segjax.data.datasets import Dataset, open_dataset
-from segjax.data.source import Source
+from segjax.data.source import Example, Source
 from segjax.errors import InputError
 from segjax.models.zoo import build_model, count_parameters
 from segjax.report.panels import draw_panels
@@ -86,8 +86,18 @@ def run(config: Config, *, console: Console | None = None) -> Result:
         prepared_dir=config.prepared_dir,
         **configuration.SMOKE_DATA if config.smoke else {},
     )
-    train, val = _split(dataset, "train"), _split(dataset, "val")
+    for split in ("train", "val"):
+        if split not in dataset.splits:
+            raise InputError(
+                f"data set {dataset.name!r} has no split {split!r}, only "
+                f"{', '.join(dataset.splits)}: expected train and val, and maybe test"
+            )
+    train = dataset.splits["train"]
     report_split = "test" if "test" in dataset.splits else "val"
+    eval_sizes = {
+        split: _eval_size(dataset.splits[split], image_size=config.image_size)
+        for split in {"val", report_split}
+    }
     num_classes = dataset.table.num_classes
     model = build_model(
         config.model,
@@ -110,9 +120,6 @@ def run(config: Config, *, console: Console | None = None) -> Result:
         weight_decay=config.weight_decay,
         clip_norm=config.clip_norm,
     )
-    plain = configuration.plain(config)
-    claim_workdir(workdir, plain)
-
     train_step = parallel.jit_train_step(
         partial(
             steps.train_step,
@@ -153,26 +160,28 @@ def run(config: Config, *, console: Console | None = None) -> Result:
             **shards,
         )
 
-    eval_size = partial(_eval_size, image_size=config.image_size)
-
-    def evaluate(state: TrainState, source):
+    def evaluate(state: TrainState, split: str) -> dict[str, Any]:
+        source = dataset.splits[split]
         return loop.evaluate(
             eval_step,
             state.eval_variables,
             pipeline.eval_batches(
                 source,
                 batch_size=config.eval_batch_size,
-                **eval_size(source),
+                **eval_sizes[split],
                 **shards,
             ),
             mesh=mesh,
             num_examples=len(source),
         )
 
-    def predict(state: TrainState, source):
+    def predict(state: TrainState, split: str) -> tuple[list[Example], list]:
+        source = dataset.splits[split]
         examples = [source[i] for i in _spread(config.panels, len(source))]
+        if not examples:
+            return [], []
         one_by_one = pipeline.eval_batches(
-            examples, batch_size=1, num_threads=0, **eval_size(source)
+            examples, batch_size=1, num_threads=0, **eval_sizes[split]
         )
         predictions = [
             np.asarray(predict_step(state.eval_variables, batch))[0]
@@ -185,7 +194,7 @@ def run(config: Config, *, console: Console | None = None) -> Result:
         ]
 
     def panels(state: TrainState, step: int) -> np.ndarray:
-        examples, predictions = predict(state, val)
+        examples, predictions = predict(state, "val")
         return draw_panels(
             workdir / "panels" / f"{step:06d}.png",
             images=[e["image"] for e in examples],
@@ -195,6 +204,9 @@ def run(config: Config, *, console: Console | None = None) -> Result:
             title=f"{config.name}: {config.model}, step {step}",
         )
 
+    train_batches(0).close()  # raises for options that the pipeline cannot take
+    plain = configuration.plain(config)
+    claim_workdir(workdir, plain)
     fitted = loop.fit(
         create_state(
             model,
@@ -204,7 +216,7 @@ def run(config: Config, *, console: Console | None = None) -> Result:
         ),
         train_step=train_step,
         train_batches=train_batches,
-        evaluate_state=lambda state: evaluate(state, val),
+        evaluate_state=partial(evaluate, split="val"),
         learning_rate=rate,
         mesh=mesh,
         workdir=workdir,
@@ -215,14 +227,13 @@ def run(config: Config, *, console: Console | None = None) -> Result:
         draw_panels=panels if config.panels else None,
         console=console,
     )
-    source = dataset.splits[report_split]
-    examples, predictions = predict(fitted.state, source)
+    examples, predictions = predict(fitted.state, report_split)
     result = Result(
         config=config,
         workdir=workdir,
         split=report_split,
-        scores=evaluate(fitted.state, source),
-        baseline=majority_baseline(train, source, num_classes),
+        scores=evaluate(fitted.state, report_split),
+        baseline=majority_baseline(train, dataset.splits[report_split], num_classes),
         parameters=count_parameters(model),
         step_seconds=fitted.step_seconds or _previous_step_seconds(workdir),
         images=[e["image"] for e in examples],
@@ -267,15 +278,6 @@ def majority_baseline(
     confusion = np.zeros((num_classes, num_classes), np.int64)
     confusion[:, counts.sum(axis=0).argmax()] = true.sum(axis=0)
     return {**metrics.scores(confusion), "num_images": len(source)}
-
-
-def _split(dataset: Dataset, name: str):
-    if name not in dataset.splits:
-        raise InputError(
-            f"data set {dataset.name!r} has no split {name!r} to train and validate "
-            f"with, only {', '.join(dataset.splits)}"
-        )
-    return dataset.splits[name]
 
 
 def _eval_size(source, *, image_size) -> dict[str, tuple[int, int]]:
