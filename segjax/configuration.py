@@ -47,7 +47,7 @@ class Config:
     image_size: tuple[int, int] | None = None
     """Images are resized to this; labels are not, scores are at their resolution."""
 
-    crop_size: tuple[int, int] = (96, 128)
+    crop_size: tuple[int, int] = (64, 96)
     """Training crop."""
 
     scale_range: tuple[float, float] = (1.0, 1.0)

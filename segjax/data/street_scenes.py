@@ -27,7 +27,7 @@ class StreetScenesConfig(tfds.core.BuilderConfig):
     """
 
     name: str = ""
-    size: tuple[int, int] = (96, 128)
+    size: tuple[int, int] = (64, 96)
     counts: tuple[tuple[str, int], ...] = (("train", 480), ("val", 96), ("test", 96))
     seed: int = 0
 

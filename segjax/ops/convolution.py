@@ -51,10 +51,11 @@ def conv_general_dilated(
     ``nn.Conv(..., conv_general_dilated=convolution.conv_general_dilated)``. The
     output and the gradient of ``lhs`` are XLA's. On CPU the gradient of ``rhs`` is
     a sum of matrix products over blocks of rows, equal to XLA's up to the order of
-    summation and summed in float32 whatever the type. It is used where it is the
-    faster one: 2-D convolutions of ``[b h w c]`` maps with stride 1, without dilation
-    or groups, and kernels that are 1x1 or have many channels (3x3 from 64, 7x7 from
-    32). Everything else is XLA's.
+    summation, with sums in at least float32. It is used where it is the faster one:
+    2-D convolutions of floating-point ``[b h w c]`` maps with stride 1, without
+    dilation or groups, by 1x1 kernels and by kernels with enough weights (3x3 from 64
+    to 64 channels, 7x7 from 3 to 64, but not 3x3 from 3 to 64). Everything else is
+    XLA's.
 
     Args:
       lhs: Maps ``[b h w c_in]`` (or as ``dimension_numbers`` says).
@@ -75,6 +76,7 @@ def conv_general_dilated(
     """
     is_plain = (
         lhs.ndim == 4
+        and jnp.issubdtype(lhs.dtype, jnp.floating)
         and dimension_numbers is not None
         and lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
         == lax.conv_dimension_numbers(lhs.shape, rhs.shape, _DIMENSION_NUMBERS)
@@ -239,14 +241,17 @@ def _weight_gradient_by_rows(x, gradient, pads, precision):
     kernel_height = height + top + bottom - out_height + 1
     kernel_width = x.shape[2] + left + right - out_width + 1
 
-    num_blocks = -(-batch * height * out_width // _BLOCK_POSITIONS)
-    rows = -(-height // min(num_blocks, height))
+    rows = max(1, _BLOCK_POSITIONS // max(1, batch * out_width))
     num_blocks = -(-height // rows)
+    rows = -(-height // num_blocks)
     # Rows of zeros that complete the last block add nothing to the sum.
     fill = num_blocks * rows - height
     above, below = kernel_height - 1 - top, kernel_height - 1 - bottom
     x = jnp.pad(x, [(0, 0), (0, fill), (left, right), (0, 0)])
     gradient = jnp.pad(gradient, [(0, 0), (above, below + fill), (0, 0), (0, 0)])
+
+    is_narrow = jnp.finfo(gradient.dtype).bits < 32
+    sum_dtype = jnp.float32 if is_narrow else gradient.dtype
 
     def add_block(total, start):
         inputs = lax.dynamic_slice_in_dim(x, start, rows, axis=1)
@@ -259,8 +264,8 @@ def _weight_gradient_by_rows(x, gradient, pads, precision):
         targets = jnp.concatenate(
             [targets[:, i : i + rows] for i in reversed(range(kernel_height))], axis=-1
         )
-        inputs = inputs.reshape(-1, kernel_width * c_in).astype(jnp.float32)
-        targets = targets.reshape(-1, kernel_height * c_out).astype(jnp.float32)
+        inputs = inputs.reshape(-1, kernel_width * c_in).astype(sum_dtype)
+        targets = targets.reshape(-1, kernel_height * c_out).astype(sum_dtype)
         factors = (inputs, targets) if inputs_first else (targets, inputs)
         product = jnp.matmul(factors[0].T, factors[1], precision=precision)
         return total + product, None
@@ -270,7 +275,7 @@ def _weight_gradient_by_rows(x, gradient, pads, precision):
     shape = (kernel_height * c_out, kernel_width * c_in)
     total, _ = lax.scan(
         add_block,
-        jnp.zeros(shape[::-1] if inputs_first else shape, jnp.float32),
+        jnp.zeros(shape[::-1] if inputs_first else shape, sum_dtype),
         jnp.arange(num_blocks) * rows,
     )
     if inputs_first:

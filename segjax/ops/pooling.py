@@ -26,7 +26,7 @@ def max_pool_with_switches(
     """Pools 2×2 windows with stride 2 and says where each maximum came from.
 
     The first maximum in row-major order wins a tie. NaN counts as larger than every
-    number, so the first NaN of a window wins, as in ``np.argmax`` and PyTorch. A
+    number, so the first NaN of a window wins, as in ``np.argmax``. A
     window cut by the border only ever selects pixels of the image, even where they
     are all ``-inf``.
 

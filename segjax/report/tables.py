@@ -30,7 +30,7 @@ class Row:
 def comparison_table(rows: Sequence[Row], *, title: str) -> Table:
     """One line per row; scores are shares in 0..1, "-" where not measured."""
     table = Table(title=title)
-    table.add_column("network")
+    table.add_column("network", no_wrap=True)
     for name in ("mIoU", "pixel acc.", "class acc.", "fwIoU", "parameters", "step ms"):
         table.add_column(name, justify="right")
     for row in rows:

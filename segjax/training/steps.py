@@ -88,7 +88,7 @@ def train_step(
     sums = {
         "loss_sum": loss_sum,
         "loss_weight": loss_weight,
-        "grad_norm": optax.global_norm(grads),
+        "grad_norm": optax.tree.norm(grads),
     }
     return next_state, sums
 

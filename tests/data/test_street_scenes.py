@@ -8,7 +8,7 @@ from segjax.data.labels import CAMVID, VOID
 from segjax.data.street_scenes import StreetScenesConfig, draw_example, render_scene
 from segjax.errors import InputError
 
-SIZE = (96, 128)
+SIZE = (64, 96)
 
 
 def draw(index, *, seed=0, split="train", size=SIZE):
@@ -87,10 +87,10 @@ def test_small_version_is_the_start_of_the_large_one(tmp_path):
 
 
 def test_config_name_tells_all_that_changes_the_pictures():
-    base = {"size": (96, 128), "counts": (("train", 4),), "seed": 0}
+    base = {"size": (64, 96), "counts": (("train", 4),), "seed": 0}
     others = [
         {},
-        {"size": (128, 96)},
+        {"size": (96, 64)},
         {"counts": (("train", 5),)},
         {"counts": (("val", 4),)},
         {"seed": 1},
@@ -98,7 +98,7 @@ def test_config_name_tells_all_that_changes_the_pictures():
     names = {StreetScenesConfig(**{**base, **other}).name for other in others}
     assert len(names) == len(others)
     default = StreetScenesConfig()
-    assert default.size == (96, 128)
+    assert default.size == (64, 96)
     assert default.counts == (("train", 480), ("val", 96), ("test", 96))
 
 

@@ -195,6 +195,24 @@ def test_the_matrix_product_is_chosen_for_many_channels_on_cpu_only(kernel_size)
     assert product not in traced.lower(lowering_platforms=("cuda",)).as_text()
 
 
+def test_the_matrix_product_is_chosen_inside_a_flax_layer():
+    layer = nn.Conv(64, (3, 3), conv_general_dilated=conv_general_dilated)
+    x = jnp.zeros((1, 6, 7, 64))
+    variables = layer.init(jax.random.key(0), x)
+    gradient = jax.jit(jax.grad(lambda variables: layer.apply(variables, x).sum()))
+    assert "dot_general" in gradient.lower(variables).as_text()
+
+
+def test_an_empty_batch_has_a_gradient_of_zero():
+    x, kernel = jnp.zeros((0, 6, 7, 64)), jnp.ones((3, 3, 64, 64))
+    gradient = jax.grad(
+        lambda k: conv_general_dilated(
+            x, k, (1, 1), "SAME", dimension_numbers=NHWC
+        ).sum()
+    )(kernel)
+    np.testing.assert_array_equal(gradient, jnp.zeros_like(kernel))
+
+
 def test_the_matrix_product_is_not_chosen_for_few_channels():
     traced = weight_gradient_program(3, (3, 3))
     assert "dot_general" not in traced.lower(lowering_platforms=("cpu",)).as_text()

@@ -23,18 +23,15 @@ from segjax.data.scenes.canvas import (
 from segjax.data.scenes.surroundings import draw_fence, draw_tree
 
 _CLOTHES = (
-    (28, 28, 34),
-    (46, 50, 64),
-    (70, 66, 62),
-    (98, 40, 38),
-    (44, 66, 104),
-    (148, 142, 132),
-    (206, 198, 186),
-    (54, 74, 54),
-    (176, 140, 52),
+    (150, 36, 112),
+    (176, 48, 136),
+    (112, 40, 128),
+    (206, 84, 150),
+    (92, 44, 150),
+    (40, 34, 60),
 )
 # Riders mostly wear what drivers see.
-_RIDER_COATS = ((228, 124, 36), (222, 226, 60), (226, 70, 52), (46, 50, 64))
+_RIDER_COATS = ((236, 132, 30), (222, 232, 50), (244, 156, 40))
 _SKIN = ((214, 170, 140), (168, 120, 92), (108, 74, 56))
 
 
@@ -123,13 +120,13 @@ def _place_on_pavement(scene: Scene, side: int) -> list[tuple]:
     def add(z, draw, *args):
         things.append((z, draw, args))
 
-    for _ in range(rng.poisson(1.8)):
+    for _ in range(rng.poisson(2.2)):
         x = middle + rng.uniform(-0.4, 0.4) * width
         add(_depth(rng, 5.0, 14.0), _draw_pedestrian, x)
     if rng.random() < 0.75:  # a row of lamp posts
         z, step = rng.uniform(7.0, 18.0), rng.uniform(12.0, 25.0)
         lamp = (rng.uniform(4.5, 8.0), side, rng.uniform(0.09, 0.15))
-        gray = vary(rng, (112, 114, 112), 0.2)
+        gray = vary(rng, (206, 208, 200), 0.08)
         while z < 60.0:
             add(z, _draw_lamp, post, *lamp, gray)
             z += step
@@ -294,7 +291,11 @@ def _draw_bicyclist(scene: Scene, z: float, x: float):
     bar = (column + turn * half * 0.85 * meter, row - 1.05 * meter)
     for path in ([saddle, crank, bar], [saddle, bar]):
         scene.line(path, frame, max(2, 0.05 * meter), BICYCLIST)
-    colors = [pick(rng, _SKIN), pick(rng, _RIDER_COATS, 0.1), pick(rng, _CLOTHES, 0.2)]
+    colors = [
+        pick(rng, _SKIN),
+        pick(rng, _RIDER_COATS, 0.1),
+        vary(rng, (44, 48, 66), 0.2),
+    ]
     colors = [scene.tone(color, z, light) for color in colors]
     foot = (saddle[0], row - 0.25 * meter)
     lean = turn * half * 0.5
@@ -328,14 +329,14 @@ def _draw_lamp(scene, z, x, height, side, radius, gray):
 def _draw_sign_post(scene: Scene, z: float, x: float):
     rng = scene.rng
     height = rng.uniform(2.0, 3.2)
-    gray = vary(rng, (128, 130, 130), 0.15)
+    gray = vary(rng, (206, 208, 200), 0.08)
     (column, row), meter, _ = _post(scene, z, x, height, 0.05, gray)
     radius = rng.uniform(0.36, 0.56) * meter
     white, red = scene.tone((232, 230, 224), z), scene.tone((178, 36, 34), z)
     blue = scene.tone((36, 70, 150), z)
     box = (column - radius, row - radius, column + radius, row + radius)
     inner = tuple(np.add(box, np.multiply(radius * 0.32, (1, 1, -1, -1))))
-    kind = rng.integers(4)
+    kind = rng.integers(3)
     if kind == 0:
         scene.ellipse(box, red, SIGN)
         scene.ellipse(inner, white, None)
@@ -345,22 +346,20 @@ def _draw_sign_post(scene: Scene, z: float, x: float):
             points = [(column - size, row + size * 0.8)]
             points += [(column + size, row + size * 0.8), (column, row - size)]
             scene.polygon(points, color, train_id)
-    elif kind == 2:
+    else:
         wide, high = radius * rng.uniform(0.8, 1.5), radius * rng.uniform(0.6, 1.3)
-        plate = [blue, white, scene.tone((44, 92, 62), z), scene.tone((90, 90, 92), z)]
-        color = plate[rng.integers(4)]
+        plate = [blue, red, scene.tone((236, 200, 40), z)]
+        color = plate[rng.integers(3)]
         points = [(column - wide, row - high), (column + wide, row - high)]
         points += [(column + wide, row + high), (column - wide, row + high)]
         scene.polygon(points, color, SIGN)
         line = [(column - wide * 0.6, row), (column + wide * 0.6, row)]
         scene.line(line, mix(color, white, 0.8), max(1, 0.25 * high), None)
-    else:  # seen from behind
-        scene.ellipse(box, scene.tone((118, 120, 120), z), SIGN)
 
 
 def _draw_traffic_light(scene: Scene, z: float, x: float):
     rng = scene.rng
-    (column, row), meter, _ = _post(scene, z, x, 3.0, 0.06, (52, 54, 56))
+    (column, row), meter, _ = _post(scene, z, x, 3.0, 0.06, (206, 208, 200))
     half, high = 0.24 * meter, 0.95 * meter
     points = [(column - half, row), (column + half, row)]
     points += [(column + half, row + high), (column - half, row + high)]

@@ -53,7 +53,7 @@ def draw_skyline(scene: Scene):
                 scene, (x, x + span), (0.0, rng.uniform(4.0, 16.0)), z, color, BUILDING
             )
         else:
-            color = scene.tone(vary(rng, (74, 84, 54), 0.15), z * 0.6)
+            color = scene.tone(vary(rng, (70, 92, 52), 0.12), z * 0.6)
             base = cam(x + span / 2, 0.0, z)
             radius = cam.focal * span / z / 2
             _crown(scene, (base[0], base[1] - radius * 0.7), radius, color, 8)
@@ -72,11 +72,15 @@ def _strip(scene: Scene, x0: float, x1: float, y: float, near=1.2, far=FAR):
 def draw_ground(scene: Scene):
     """Paints pavements, kerbs and the road with its markings and patches."""
     rng = scene.rng
-    tarmac = vary(rng, mix((92, 92, 96), (136, 132, 128), rng.random()), 0.06)
-    # Pavements are slabs, often the very grey of the road.
+    tarmac = vary(rng, mix((84, 84, 92), (114, 114, 118), rng.random()), 0.05)
+    # Pavements are slabs, some nearly as grey as the road.
     slabs = vary(
         rng,
-        mix(tarmac, mix((150, 142, 132), (178, 160, 146), rng.random()), rng.random()),
+        mix(
+            tarmac,
+            mix((172, 156, 138), (194, 174, 150), rng.random()),
+            rng.uniform(0.6, 1.0),
+        ),
         0.06,
     )
     for side in (-1, 1):
@@ -175,7 +179,7 @@ def draw_street_side(scene: Scene, side: int):
                 )
             if rng.random() < 0.6:
                 _draw_hedge(scene, side, edge, near, z)
-        if rng.random() < 0.32:
+        if rng.random() < 0.4:
             draw_fence(scene, edge, max(near, 4.0), z)
         z = near
 
@@ -183,7 +187,7 @@ def draw_street_side(scene: Scene, side: int):
 def _draw_verge(scene: Scene, side: int, edge: float):
     """Paints grass beyond the pavement; like CamVid's 11 classes it is Tree."""
     rng = scene.rng
-    grass = vary(rng, mix((88, 104, 58), (122, 112, 78), rng.random()), 0.1)
+    grass = vary(rng, mix((84, 112, 52), (108, 122, 62), rng.random()), 0.1)
     strip = _strip(scene, edge, edge + side * 110.0, scene.kerb_height, far=FAR + 15)
     scene.polygon(strip, grass, TREE)
 
@@ -238,10 +242,10 @@ def _draw_building(scene: Scene, side: int, x: float, near: float, far: float):
                     panel(z0 - 0.12, z0 + wide + 0.12, y0 - 0.12, y1 + 0.12, tone)
                 lit = 0.75 + 0.5 * rng.random()
                 panel(z0, z0 + wide, y0, y1, scene.tone(glass, z0, light * lit))
-    if near < 32.0 and rng.random() < 0.55:  # a sign that sticks out of the wall
+    if near < 32.0 and rng.random() < 0.2:  # a sign that sticks out of the wall
         z, y = rng.uniform(near, min(far, 32.0)), rng.uniform(2.6, 4.2)
         out = rng.uniform(0.7, 1.3)
-        color = scene.tone(pick(rng, (*PAINTS, (230, 226, 214))), z)
+        color = scene.tone(pick(rng, ((196, 40, 38), (36, 78, 190), (236, 200, 40))), z)
         wall(scene, sorted((x, x - side * out)), (y, y + out), z, color, SIGN)
         stripe = scene.tone(vary(rng, (226, 222, 210), 0.2), z)
         xs = sorted((x - side * 0.2 * out, x - side * 0.8 * out))
@@ -270,14 +274,14 @@ def draw_tree(scene: Scene, x: float, z: float, height: float):
     rng, cam = scene.rng, scene.camera
     if not scene.sees(x, z, margin=0.5 * height):
         return
-    leaves = mix((62, 84, 44), (104, 88, 58), rng.random())
-    leaves = scene.tone(vary(rng, leaves, 0.16), z)
+    leaves = mix((56, 92, 40), (92, 106, 46), rng.random())
+    leaves = scene.tone(vary(rng, leaves, 0.1), z)
     meter = cam.focal / z
     foot, top = cam(x, scene.kerb_height, z), cam(x, height * 0.62, z)
     bark = scene.tone(vary(rng, (84, 72, 62), 0.15), z, 0.9)
     scene.line([foot, top], bark, max(SCALE, rng.uniform(0.2, 0.45) * meter), TREE)
     radius = height * rng.uniform(0.28, 0.4) * meter
-    if rng.random() < 0.3:  # few leaves: branches and sky in between
+    if rng.random() < 0.12:  # few leaves: branches and sky in between
         for _ in range(9):
             angle = rng.uniform(-1.2, 1.2)
             tip = (
@@ -292,7 +296,7 @@ def draw_tree(scene: Scene, x: float, z: float, height: float):
 
 def _draw_hedge(scene: Scene, side: int, edge: float, near: float, far: float):
     rng, cam = scene.rng, scene.camera
-    color = scene.tone(vary(rng, (66, 80, 48), 0.15), near)
+    color = scene.tone(vary(rng, (58, 88, 42), 0.12), near)
     height = rng.uniform(1.0, 2.4)
     x = edge + side * 0.6
     top = [
@@ -306,10 +310,10 @@ def draw_fence(scene: Scene, x: float, near: float, far: float):
     rng, cam = scene.rng, scene.camera
     height = rng.uniform(0.9, 1.8)
     light = rng.uniform(0.7, 1.1)
-    color = pick(rng, ((60, 62, 64), (150, 152, 150), (112, 90, 70), (46, 66, 54)))
+    color = pick(rng, ((62, 88, 138), (84, 112, 150), (48, 70, 118)))
     outline = [(x, 0.0, near), (x, height, near), (x, height, far), (x, 0.0, far)]
     outline = [cam(*p) for p in outline]
-    if rng.random() < 0.35:  # planks
+    if rng.random() < 0.65:  # planks
         scene.polygon(outline, scene.tone(color, near, light), FENCE)
         pitch, width = rng.uniform(0.25, 0.6), 1
         color = mix(color, (0, 0, 0), 0.4)
