@@ -31,8 +31,8 @@ logger = logging.getLogger(__name__)
 class ExampleSource:
     """Random access to the examples of one prepared split.
 
-    ``source[i]`` is a dict of `image` uint8 `[h w 3]`, `label` uint8 `[h w]` in
-    ``0..num_classes-1`` or 255 = void, and `id` str; ``len(source)`` their number.
+    `source[i]` is a dict of `image` uint8 `[h w 3]`, `label` uint8 `[h w]` in
+    `0..num_classes-1` or 255 = void, and `id` str; `len(source)` their number.
     Picklable, and what `grain.MapDataset.source` asks for.
     """
 

@@ -2,7 +2,7 @@
 
 A data set stores its labels as it likes (CamVid writes void as 11, the ISBI
 challenge writes "inside a cell" as 255). Everything after this module sees only
-train ids ``0..num_classes-1`` and `VOID`; no other module maps a void value.
+train ids `0..num_classes-1` and `VOID`; no other module maps a void value.
 """
 
 import dataclasses
@@ -76,7 +76,7 @@ def decode_label(raw: np.ndarray, table: LabelTable, *, source: str) -> np.ndarr
       source: name of the file, for the error message.
 
     Returns:
-      uint8 `[h w]` in ``0..num_classes-1`` or `VOID`.
+      uint8 `[h w]` in `0..num_classes-1` or `VOID`.
 
     Raises:
       InputError: a value is not in the table, or `raw` is not uint8 `[h w]`.

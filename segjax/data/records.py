@@ -51,7 +51,7 @@ def decode(record: dict) -> dict:
 
     Returns:
       dict of `image` uint8 `[h w 3]`, `label` uint8 `[h w]` in
-      ``0..num_classes-1`` or 255 = void, `id` str.
+      `0..num_classes-1` or 255 = void, `id` str.
     """
     return {
         # Not left to TFDS: it decodes with OpenCV where that is installed and with

@@ -6,10 +6,10 @@ functions here say the same arithmetic in a form that it handles well. Other
 platforms get XLA's own form: the choice is made when the program is lowered, so one
 traced program serves all of them.
 
-Both functions define their own reverse-mode derivative (``jax.grad``, ``jax.vjp``);
-like every such function in JAX they have no forward mode (``jax.jvp``), and they run
-in ``jax.jit``, ``jax.vmap``, ``jax.pmap`` and, with ``check_vma=False``,
-``jax.shard_map``.
+Both functions define their own reverse-mode derivative (`jax.grad`, `jax.vjp`);
+like every such function in JAX they have no forward mode (`jax.jvp`), and they run
+in `jax.jit`, `jax.vmap`, `jax.pmap` and, with `check_vma=False`,
+`jax.shard_map`.
 """
 
 import functools
@@ -45,22 +45,22 @@ def conv_general_dilated(
     preferred_element_type=None,
     out_sharding=None,
 ) -> jax.Array:
-    """Does what ``jax.lax.conv_general_dilated`` does, with a faster gradient on CPU.
+    """Does what `jax.lax.conv_general_dilated` does, with a faster gradient on CPU.
 
     The arguments are those of the original, so it can take its place in a layer:
-    ``nn.Conv(..., conv_general_dilated=convolution.conv_general_dilated)``. The
-    output and the gradient of ``lhs`` are XLA's. On CPU the gradient of ``rhs`` is
+    `nn.Conv(..., conv_general_dilated=convolution.conv_general_dilated)`. The
+    output and the gradient of `lhs` are XLA's. On CPU the gradient of `rhs` is
     a sum of matrix products over blocks of rows, equal to XLA's up to the order of
     summation, with sums in at least float32. It is used where it is the faster one:
-    2-D convolutions of floating-point ``[b h w c]`` maps with stride 1, without
+    2-D convolutions of floating-point `[b h w c]` maps with stride 1, without
     dilation or groups, by 1x1 kernels and by kernels with enough weights (3x3 from 64
     to 64 channels, 7x7 from 3 to 64, but not 3x3 from 3 to 64). Everything else is
     XLA's.
 
     Args:
-      lhs: Maps ``[b h w c_in]`` (or as ``dimension_numbers`` says).
-      rhs: Kernel ``[kh kw c_in c_out]`` (or as ``dimension_numbers`` says).
-      window_strides: As in ``jax.lax.conv_general_dilated``.
+      lhs: Maps `[b h w c_in]` (or as `dimension_numbers` says).
+      rhs: Kernel `[kh kw c_in c_out]` (or as `dimension_numbers` says).
+      window_strides: As in `jax.lax.conv_general_dilated`.
       padding: As there.
       lhs_dilation: As there.
       rhs_dilation: As there.
@@ -72,7 +72,7 @@ def conv_general_dilated(
       out_sharding: As there.
 
     Returns:
-      What ``jax.lax.conv_general_dilated`` returns.
+      What `jax.lax.conv_general_dilated` returns.
     """
     is_plain = (
         lhs.ndim == 4
@@ -123,23 +123,23 @@ def conv_transpose(
 ) -> jax.Array:
     """Transposed convolution: each input pixel adds a copy of the kernel to the output.
 
-    ``out[s*i - p + u, s*j - p + v, o] += x[i, j, c] * kernel[u, v, c, o]``, the
-    arithmetic of PyTorch's ``ConvTranspose2d``: its weight ``(c_in, c_out, kh, kw)``
-    transposed to ``(2, 3, 0, 1)`` is this kernel, not flipped. Both sides of the
-    output are ``(n - 1) * stride - 2 * padding + k + output_padding``.
+    `out[s*i - p + u, s*j - p + v, o] += x[i, j, c] * kernel[u, v, c, o]`, the
+    arithmetic of PyTorch's `ConvTranspose2d`: its weight `(c_in, c_out, kh, kw)`
+    transposed to `(2, 3, 0, 1)` is this kernel, not flipped. Both sides of the
+    output are `(n - 1) * stride - 2 * padding + k + output_padding`.
 
     Args:
-      x: Floating-point maps ``[b h w c_in]``.
-      kernel: ``[kh kw c_in c_out]`` in the type of ``x``.
+      x: Floating-point maps `[b h w c_in]`.
+      kernel: `[kh kw c_in c_out]` in the type of `x`.
       stride: Distance in the output between neighbouring input pixels.
       padding: Rows and columns to cut from all four sides of the output.
       output_padding: Rows and columns to add at its bottom and right.
 
     Returns:
-      Maps ``[b h' w' c_out]`` in the type of ``x``.
+      Maps `[b h' w' c_out]` in the type of `x`.
 
     Raises:
-      ValueError: The channels of ``x`` and ``kernel`` differ, a number is out of
+      ValueError: The channels of `x` and `kernel` differ, a number is out of
         range, or the output would be empty.
     """
     chex.assert_rank([x, kernel], 4)
@@ -230,10 +230,10 @@ _conv.defvjp(_conv_forward, _conv_backward)
 def _weight_gradient_by_rows(x, gradient, pads, precision):
     """Sums the weight gradient over blocks of input rows, one matrix product in each.
 
-    The gradient of the weight at ``(i, j)`` is the product of all inputs, shifted by
-    ``j`` columns, and all output gradients, shifted by ``-i`` rows. So a block needs
-    ``kw`` copies of the inputs and ``kh`` of the output gradients, side by side in
-    the channels, and not the ``kh * kw`` copies of a full im2col.
+    The gradient of the weight at `(i, j)` is the product of all inputs, shifted by
+    `j` columns, and all output gradients, shifted by `-i` rows. So a block needs
+    `kw` copies of the inputs and `kh` of the output gradients, side by side in
+    the channels, and not the `kh * kw` copies of a full im2col.
     """
     batch, height, _, c_in = x.shape
     _, out_height, out_width, c_out = gradient.shape
@@ -285,7 +285,7 @@ def _weight_gradient_by_rows(x, gradient, pads, precision):
 
 
 def _dilated_conv_transpose(x, kernel, stride, padding, size):
-    """Spreads the input ``stride`` apart and convolves it with the turned kernel."""
+    """Spreads the input `stride` apart and convolves it with the turned kernel."""
     pads = [
         (k - 1 - padding, target - (n - 1) * stride - 1 + padding)
         for k, n, target in zip(kernel.shape[:2], x.shape[1:3], size, strict=True)
@@ -301,10 +301,10 @@ def _dilated_conv_transpose(x, kernel, stride, padding, size):
 
 
 def _subpixel_conv_transpose(x, kernel, stride, padding, size):
-    """Convolves to ``stride * stride * c_out`` channels, then unfolds them to pixels.
+    """Convolves to `stride * stride * c_out` channels, then unfolds them to pixels.
 
-    Output row ``q * stride + r`` is the sum over ``t`` of input row ``q - t`` times
-    kernel row ``t * stride + r``: for each ``r`` an ordinary convolution.
+    Output row `q * stride + r` is the sum over `t` of input row `q - t` times
+    kernel row `t * stride + r`: for each `r` an ordinary convolution.
     """
     batch, height, width, c_in = x.shape
     c_out = kernel.shape[3]

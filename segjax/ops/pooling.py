@@ -1,6 +1,6 @@
 """Max pooling that remembers where each maximum was, and its partial inverse.
 
-A *switch* is the position of the maximum in its 2×2 window: ``2 * dy + dx``, so 0 is
+A *switch* is the position of the maximum in its 2×2 window: `2 * dy + dx`, so 0 is
 the top left and 3 the bottom right pixel. Unpooling writes each value back to the
 position that its switch names and leaves zero everywhere else (SegNet,
 arXiv:1511.00561, section 3; DeconvNet, arXiv:1505.04366, section 3.2).
@@ -9,8 +9,8 @@ Both directions are compare-and-select over 2×2 blocks rather than a scatter: t
 compiler fuses them into one pass over memory, and they stay local when the rows of
 an image are sharded over devices.
 
-Both functions define their own reverse-mode derivative (``jax.grad``, ``jax.vjp``);
-like every such function in JAX they have no forward mode (``jax.jvp``).
+Both functions define their own reverse-mode derivative (`jax.grad`, `jax.vjp`);
+like every such function in JAX they have no forward mode (`jax.jvp`).
 """
 
 import functools
@@ -26,21 +26,21 @@ def max_pool_with_switches(
     """Pools 2×2 windows with stride 2 and says where each maximum came from.
 
     The first maximum in row-major order wins a tie. NaN counts as larger than every
-    number, so the first NaN of a window wins, as in ``np.argmax``. A
+    number, so the first NaN of a window wins, as in `np.argmax`. A
     window cut by the border only ever selects pixels of the image, even where they
-    are all ``-inf``.
+    are all `-inf`.
 
     The backward pass keeps the switches (one byte for each pooled value) and neither
     the input nor the output.
 
     Args:
-      x: Floating-point maps ``[b h w c]``.
+      x: Floating-point maps `[b h w c]`.
       ceil_mode: Whether an odd last row or column forms windows of its own, so the
-        output is ``ceil(h / 2) × ceil(w / 2)`` (Caffe, and so every published SegNet
-        and FCN), or is ignored, so the output is ``floor(h / 2) × floor(w / 2)``.
+        output is `ceil(h / 2) × ceil(w / 2)` (Caffe, and so every published SegNet
+        and FCN), or is ignored, so the output is `floor(h / 2) × floor(w / 2)`.
 
     Returns:
-      The pooled maps ``[b h' w' c]`` in the type of ``x``, and the switches uint8 of
+      The pooled maps `[b h' w' c]` in the type of `x`, and the switches uint8 of
       the same shape, with values 0..3. Switches carry no gradient.
 
     Raises:
@@ -64,27 +64,27 @@ def max_unpool(
 ) -> jax.Array:
     """Writes each value to the position its switch names in a larger map of zeros.
 
-    The inverse of the pooling on the values that pooling kept. ``x`` may come from
+    The inverse of the pooling on the values that pooling kept. `x` may come from
     anywhere (a decoder), only its shape must be that of the pooled maps.
 
     The output size is explicit because two sizes pool to the same one. Each of its
-    sides is ``2n - 1`` (the inverse of an odd size in ceil mode; a value whose
-    switch points outside is dropped), ``2n``, or ``2n + 1`` (the inverse of an odd
-    size in floor mode; the last row or column is zero), for a side ``n`` of ``x``.
+    sides is `2n - 1` (the inverse of an odd size in ceil mode; a value whose
+    switch points outside is dropped), `2n`, or `2n + 1` (the inverse of an odd
+    size in floor mode; the last row or column is zero), for a side `n` of `x`.
 
     The backward pass gathers the gradient at the switches and keeps only them.
 
     Args:
-      x: Floating-point values ``[b h w c]``.
+      x: Floating-point values `[b h w c]`.
       switches: Positions 0..3, uint8, of the same shape.
       size: Height and width of the output.
 
     Returns:
-      Maps ``[b *size c]`` in the type of ``x``.
+      Maps `[b *size c]` in the type of `x`.
 
     Raises:
-      ValueError: The shapes of ``x`` and ``switches`` differ, or no pooling of maps
-        of ``size`` gives maps of the size of ``x``.
+      ValueError: The shapes of `x` and `switches` differ, or no pooling of maps
+        of `size` gives maps of the size of `x`.
     """
     chex.assert_rank(x, 4)
     chex.assert_type([x, switches], [float, jnp.uint8])
@@ -105,14 +105,14 @@ def max_unpool(
 def pack_switches(switches: jax.Array) -> jax.Array:
     """Packs the 2-bit switches of four neighbouring channels into each byte.
 
-    Channel ``4i + j`` lands in bits ``2j`` and ``2j + 1`` of byte ``i``; bits beyond
+    Channel `4i + j` lands in bits `2j` and `2j + 1` of byte `i`; bits beyond
     the last channel are zero.
 
     Args:
-      switches: Positions 0..3, uint8 ``[b h w c]``.
+      switches: Positions 0..3, uint8 `[b h w c]`.
 
     Returns:
-      Bytes, uint8 ``[b h w ceil(c / 4)]``.
+      Bytes, uint8 `[b h w ceil(c / 4)]`.
     """
     chex.assert_rank(switches, 4)
     chex.assert_type(switches, jnp.uint8)
@@ -125,17 +125,17 @@ def pack_switches(switches: jax.Array) -> jax.Array:
 
 
 def unpack_switches(packed: jax.Array, *, channels: int) -> jax.Array:
-    """Undoes ``pack_switches``.
+    """Undoes `pack_switches`.
 
     Args:
-      packed: Bytes, uint8 ``[b h w ceil(c / 4)]``.
-      channels: The number of channels ``c`` that were packed.
+      packed: Bytes, uint8 `[b h w ceil(c / 4)]`.
+      channels: The number of channels `c` that were packed.
 
     Returns:
-      Positions 0..3, uint8 ``[b h w c]``.
+      Positions 0..3, uint8 `[b h w c]`.
 
     Raises:
-      ValueError: ``packed`` does not hold that number of channels.
+      ValueError: `packed` does not hold that number of channels.
     """
     chex.assert_rank(packed, 4)
     chex.assert_type(packed, jnp.uint8)
@@ -205,9 +205,9 @@ _max_unpool.defvjp(_max_unpool_forward, _max_unpool_backward)
 
 
 def _window_pixels(x, pooled_size, *, fill):
-    """The pixels at positions 0, 1, 2 and 3 of all windows, each ``[b *pooled_size c]``.
+    """The pixels at positions 0, 1, 2 and 3 of all windows, each `[b *pooled_size c]`.
 
-    Strided slices, filled up one by one: filling up ``x`` itself would copy it.
+    Strided slices, filled up one by one: filling up `x` itself would copy it.
     """
     return [
         _cut_or_fill(x[:, dy::2, dx::2], pooled_size, fill=fill)
@@ -217,6 +217,6 @@ def _window_pixels(x, pooled_size, *, fill):
 
 
 def _cut_or_fill(x, size, *, fill):
-    """Cuts or adds rows at the bottom and columns at the right to reach ``size``."""
+    """Cuts or adds rows at the bottom and columns at the right to reach `size`."""
     after = [0, size[0] - x.shape[1], size[1] - x.shape[2], 0]
     return jax.lax.pad(x, jnp.asarray(fill, x.dtype), [(0, n, 0) for n in after])

@@ -17,22 +17,22 @@ def resize_bilinear(
 ) -> jax.Array:
     """Resizes maps by bilinear interpolation, without smoothing when they shrink.
 
-    Equal to PyTorch's ``interpolate(mode='bilinear', antialias=False)``. The sums
-    are taken in float32 and rounded once to the type of ``x``.
+    Equal to PyTorch's `interpolate(mode='bilinear', antialias=False)`. The sums
+    are taken in float32 and rounded once to the type of `x`.
 
     Args:
-      x: Floating-point maps ``[b h w c]``.
+      x: Floating-point maps `[b h w c]`.
       size: Height and width of the result.
       align_corners: Whether the centres of the corner pixels of input and output
-        coincide (``out[y] = x[y * (h - 1) / (size - 1)]``), or the outer edges of
-        the corner pixels do (``out[y] = x[(y + .5) * h / size - .5]``, clamped to
+        coincide (`out[y] = x[y * (h - 1) / (size - 1)]`), or the outer edges of
+        the corner pixels do (`out[y] = x[(y + .5) * h / size - .5]`, clamped to
         the image).
 
     Returns:
-      Maps ``[b *size c]`` in the type of ``x``.
+      Maps `[b *size c]` in the type of `x`.
 
     Raises:
-      ValueError: A side of the input or of ``size`` is not positive.
+      ValueError: A side of the input or of `size` is not positive.
     """
     chex.assert_rank(x, 4)
     chex.assert_type(x, float)
@@ -57,10 +57,10 @@ def bilinear_kernel(
 ) -> jax.Array:
     """Makes the kernel with which a transposed convolution interpolates bilinearly.
 
-    With ``f = ceil(kernel_size / 2)`` and the centre ``m`` of the kernel, each channel
-    is mapped to itself by ``(1 - |i - m| / f) * (1 - |j - m| / f)``. The kernel size
-    for upsampling by ``s`` is ``2 * s - s % 2`` (FCN, arXiv:1411.4038, section 3.3;
-    formula of the authors' ``surgery.py``).
+    With `f = ceil(kernel_size / 2)` and the centre `m` of the kernel, each channel
+    is mapped to itself by `(1 - |i - m| / f) * (1 - |j - m| / f)`. The kernel size
+    for upsampling by `s` is `2 * s - s % 2` (FCN, arXiv:1411.4038, section 3.3;
+    formula of the authors' `surgery.py`).
 
     Args:
       kernel_size: Height and width of the kernel.
@@ -68,7 +68,7 @@ def bilinear_kernel(
       dtype: Type of the result.
 
     Returns:
-      A kernel ``[kernel_size kernel_size channels channels]``, zero between different
+      A kernel `[kernel_size kernel_size channels channels]`, zero between different
       channels.
 
     Raises:
@@ -93,12 +93,12 @@ def crop_to(
     """Cuts a window out of maps or labels.
 
     Args:
-      x: Maps or labels ``[b h w ...]`` of any type.
+      x: Maps or labels `[b h w ...]` of any type.
       size: Height and width of the window.
       offset: Row and column of its top left pixel.
 
     Returns:
-      The window ``[b *size ...]``.
+      The window `[b *size ...]`.
 
     Raises:
       ValueError: The window does not lie inside the maps.
@@ -127,20 +127,20 @@ def pad_to_multiple(
 ) -> jax.Array:
     """Pads maps or labels at the bottom and right until their sides divide evenly.
 
-    Its inverse is ``crop_to(padded, original_size)``: nothing is added at the top and
+    Its inverse is `crop_to(padded, original_size)`: nothing is added at the top and
     left.
 
     Args:
-      x: Maps or labels ``[b h w ...]`` of any type.
+      x: Maps or labels `[b h w ...]` of any type.
       multiple: What each side, or the height and the width, must be a multiple of.
-      mode: What the new pixels hold: ``value``, or the image continued by mirroring
-        without (``reflect``) or with (``symmetric``) its last pixel, or its last
-        pixel repeated (``edge``). Mirroring continues as often as needed when the
+      mode: What the new pixels hold: `value`, or the image continued by mirroring
+        without (`reflect`) or with (`symmetric`) its last pixel, or its last
+        pixel repeated (`edge`). Mirroring continues as often as needed when the
         padding is larger than the image.
-      value: The constant for ``constant``, e.g. 255 for the void label.
+      value: The constant for `constant`, e.g. 255 for the void label.
 
     Returns:
-      The padded array ``[b h' w' ...]``.
+      The padded array `[b h' w' ...]`.
 
     Raises:
       ValueError: The multiple is not positive, or the mode is unknown.
@@ -162,7 +162,7 @@ def pad_to_multiple(
 
 
 def _interpolation_matrix(source: int, target: int, align_corners: bool) -> np.ndarray:
-    """The weight of each of ``source`` pixels in each of ``target`` pixels."""
+    """The weight of each of `source` pixels in each of `target` pixels."""
     if align_corners:
         position = np.arange(target) * ((source - 1) / max(target - 1, 1))
     else:

@@ -31,8 +31,8 @@ def comparison_table(rows: Sequence[Row], *, title: str) -> Table:
     """One line per row; scores are shares in 0..1, "-" where not measured."""
     table = Table(title=title)
     table.add_column("network", no_wrap=True)
-    for name in ("mIoU", "pixel acc.", "class acc.", "fwIoU", "parameters", "step ms"):
-        table.add_column(name, justify="right")
+    for name in ("mIoU", "pixel acc", "class acc", "fwIoU", "params", "step ms"):
+        table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
             row.name,

@@ -30,7 +30,9 @@ def assert_close(actual, expected, tolerance=1e-5):
 def weight_gradient_by_hand(x, gradient, pads, kernel_size):
     x = np.pad(x.astype(np.float64), [(0, 0), *pads, (0, 0)])
     windows = np.lib.stride_tricks.sliding_window_view(x, kernel_size, axis=(1, 2))
-    return np.einsum("bhwcij,bhwo->ijco", windows, gradient.astype(np.float64))
+    return np.einsum(
+        "bhwcij,bhwo->ijco", windows, gradient.astype(np.float64), optimize=True
+    )
 
 
 def conv_transpose_by_hand(x, kernel, stride, padding, output_padding):
