@@ -27,8 +27,8 @@ lint: $(READY)
 
 $(READY): pyproject.toml requirements.txt requirements-dev.txt
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --upgrade pip
-	$(VENV)/bin/python -m pip install --quiet --editable . -r requirements-dev.txt
+	$(VENV)/bin/python -m pip install -qq --upgrade pip
+	$(VENV)/bin/python -m pip install -qq --editable . -r requirements-dev.txt
 	touch $@
 
 clean:
