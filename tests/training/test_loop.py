@@ -158,7 +158,7 @@ def test_evaluation_counts_every_image_once(setup):
 def test_each_decoder_overfits_four_images(name, tmp_path):
     source = make_source(count=4, size=(32, 32))
     model = build_model(name, num_classes=CLASSES, width=0.25)
-    tx = optax.adam(3e-3)
+    tx = optax.sgd(0.1, momentum=0.9)
     mesh = parallel.make_mesh()
     state = parallel.replicate(mesh, create_state(model, tx, key=jax.random.key(0)))
     step = parallel.jit_train_step(
