@@ -8,6 +8,9 @@ can run it. The paper trains at 360x480 with SGD, fixed learning rate 0.1, momen
 (no class balancing) on the test split. Differs from the paper: images are 180x240,
 training crops 128x160 with flips, AdamW with a cosine schedule, batch 4, 17 epochs.
 Scores are taken at 360x480.
+
+Measured 2026-11-23 on two shared cores (AMD EPYC, AVX2), jax 0.10.2: 36.7 mIoU, 81.5
+pixel accuracy on the 101 validation images after 52 minutes.
 """
 
 from segjax import cli, experiment

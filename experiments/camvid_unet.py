@@ -5,6 +5,10 @@
 The recipe of `camvid_segnet_basic.py`, number for number, so that the two differ in
 the decoder only. `--model unet_bn` trains U-Net's own contracting path instead (31 M
 parameters; arXiv 1505.04597). The papers report no U-Net on CamVid.
+
+Measured 2026-11-23 on two shared cores (AMD EPYC, AVX2), jax 0.10.2, with `--steps 800`:
+28.5 mIoU, 70.1 pixel accuracy on the 101 validation images after 36 minutes; the 1600
+steps were not run.
 """
 
 from segjax import cli, experiment
