@@ -1,5 +1,7 @@
 """Command lines: options from a dataclass, errors as one line and status 2."""
 
+import contextlib
+import io
 import logging
 import sys
 from collections.abc import Callable
@@ -17,20 +19,37 @@ def main(
 
     Every field of the dataclass `default` is an option (`--batch-size 4`). An unknown
     or ill-typed option, and every `InputError`, ends the program with status 2 and a
-    message that names it.
+    one-line message that names it.
 
     Args:
       run: what to do with the parsed configuration.
       default: a dataclass instance: the experiment's own numbers.
       args: the command line; None reads `sys.argv`.
     """
-    config = tyro.cli(type(default), default=default, args=args)
+    config = _parse(default, args)
     _show_progress_messages()
     try:
         run(config)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def _parse(default: Any, args: list[str] | None) -> Any:
+    boxed = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(boxed):
+            return tyro.cli(type(default), default=default, args=args)
+    except SystemExit as stop:
+        if stop.code:
+            print(f"error: {_unboxed(boxed.getvalue())}", file=sys.stderr)
+        raise
+
+
+def _unboxed(text: str) -> str:
+    """Tyro's message in its frame as one line; it says what is wrong and expected."""
+    lines = [line.strip("╭╮╰╯│─ ") for line in text.splitlines()[1:]]
+    return " ".join(line for line in lines if line and "full helptext" not in line)
 
 
 def _show_progress_messages() -> None:

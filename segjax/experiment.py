@@ -7,6 +7,7 @@ network and the recipe, trains, and scores.
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -141,24 +142,6 @@ def run(config: Config, *, console: Console | None = None) -> Result:
         mesh,
     )
     predict_step = jax.jit(partial(steps.predict_step, model=model))
-    shards = {
-        "shard_index": jax.process_index(),
-        "shard_count": jax.process_count(),
-    }
-
-    def train_batches(start_step):
-        return pipeline.train_batches(
-            train,
-            batch_size=config.batch_size,
-            crop_size=config.crop_size,
-            scale_range=config.scale_range,
-            flip=config.flip,
-            photometric=config.photometric,
-            image_size=config.image_size,
-            seed=config.seed,
-            start_step=start_step,
-            **shards,
-        )
 
     def evaluate(state: TrainState, split: str) -> dict[str, Any]:
         source = dataset.splits[split]
@@ -169,7 +152,7 @@ def run(config: Config, *, console: Console | None = None) -> Result:
                 source,
                 batch_size=config.eval_batch_size,
                 **eval_sizes[split],
-                **shards,
+                **_this_process(),
             ),
             mesh=mesh,
             num_examples=len(source),
@@ -204,7 +187,9 @@ def run(config: Config, *, console: Console | None = None) -> Result:
             title=f"{config.name}: {config.model}, step {step}",
         )
 
-    train_batches(0).close()  # raises for options that the pipeline cannot take
+    train_batches(
+        config, train
+    ).close()  # raises for options that the pipeline cannot take
     plain = configuration.plain(config)
     claim_workdir(workdir, plain)
     fitted = loop.fit(
@@ -215,7 +200,7 @@ def run(config: Config, *, console: Console | None = None) -> Result:
             ema=config.ema_decay is not None,
         ),
         train_step=train_step,
-        train_batches=train_batches,
+        train_batches=partial(train_batches, config, train),
         evaluate_state=partial(evaluate, split="val"),
         learning_rate=rate,
         mesh=mesh,
@@ -267,6 +252,28 @@ def main(config: Config) -> None:
     console.print(comparison_table(rows, title=f"{result.config.name}: {where}"))
     console.print(class_table(rows, result.dataset.table, title="IoU by class"))
     console.print(f"log, panels and checkpoints: {result.workdir}")
+
+
+def train_batches(
+    config: Config, source: Source, start_step: int = 0
+) -> Iterator[pipeline.Batch]:
+    """This process's rows of the training batches of `config`, from a step on."""
+    return pipeline.train_batches(
+        source,
+        batch_size=config.batch_size,
+        crop_size=config.crop_size,
+        scale_range=config.scale_range,
+        flip=config.flip,
+        photometric=config.photometric,
+        image_size=config.image_size,
+        seed=config.seed,
+        start_step=start_step,
+        **_this_process(),
+    )
+
+
+def _this_process() -> dict[str, int]:
+    return {"shard_index": jax.process_index(), "shard_count": jax.process_count()}
 
 
 def majority_baseline(

@@ -215,7 +215,9 @@ def run_script(*args):
 def test_errors_of_a_script_are_one_message_and_status_two(args, message, tmp_path):
     done = run_script(*args, "--workdir", str(tmp_path / "run"))
     assert done.returncode == 2
-    assert message in done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "run").exists()
 

@@ -20,8 +20,8 @@ from rich.console import Console
 
 from segjax import cli, schedules
 from segjax.configuration import Config
-from segjax.data import pipeline
 from segjax.data.datasets import open_dataset
+from segjax.experiment import train_batches
 from segjax.models.zoo import build_model
 from segjax.training import parallel, steps
 from segjax.training.optimizers import make_optimizer
@@ -61,16 +61,7 @@ def main(benchmark: Benchmark) -> None:
         data_dir=benchmark.data_dir,
         prepared_dir=benchmark.prepared_dir,
     )
-    batches = pipeline.train_batches(
-        dataset.splits["train"],
-        batch_size=config.batch_size,
-        crop_size=config.crop_size,
-        scale_range=config.scale_range,
-        flip=config.flip,
-        photometric=config.photometric,
-        image_size=config.image_size,
-        seed=config.seed,
-    )
+    batches = train_batches(config, dataset.splits["train"])
     mesh = parallel.make_mesh()
     model = build_model(
         model_name, num_classes=dataset.table.num_classes, width=config.width
