@@ -1,10 +1,9 @@
-"""Bilinear resizing, bilinear kernels, crops and padding.
+"""Bilinear resizing, bilinear kernels and crops.
 
 All sizes are static: a new size is a new compilation.
 """
 
 import functools
-from typing import Literal
 
 import chex
 import jax
@@ -87,6 +86,35 @@ def bilinear_kernel(
     )
 
 
+def upsample_bilinear(x: jax.Array, *, ratio: int) -> jax.Array:
+    """Interpolates bilinearly as a transposed convolution does, much cheaper.
+
+    What `conv_transpose` gives with `bilinear_kernel(2 * ratio - ratio % 2, c)`,
+    stride `ratio` and no padding (the fixed deconvolutions of FCN, arXiv:1411.4038,
+    section 3.3), by two multiplications for each pixel and axis instead of a dense
+    kernel that is mostly zeros. Output row `y` lies at row
+    `(y - (k - 1) / 2) / ratio` of the input for a kernel of size `k`, and the maps
+    fade to zero beyond their outermost pixels.
+
+    Args:
+      x: Floating-point maps `[b h w c]`.
+      ratio: Rows and columns of the output from one of the input to the next.
+
+    Returns:
+      Maps `[b h' w' c]` in the type of `x`, with sides
+      `(n + 1) * ratio - ratio % 2`.
+
+    Raises:
+      ValueError: The ratio is not positive.
+    """
+    chex.assert_rank(x, 4)
+    chex.assert_type(x, float)
+    if ratio < 1:
+        raise ValueError(f"cannot upsample by a ratio of {ratio}")
+    # Columns first: the larger pass, over rows, then works on whole rows of pixels.
+    return _upsample_axis(_upsample_axis(x, 2, ratio), 1, ratio)
+
+
 def crop_to(
     x: jax.Array, size: tuple[int, int], *, offset: tuple[int, int] = (0, 0)
 ) -> jax.Array:
@@ -118,47 +146,30 @@ def crop_to(
     return x[:, top : top + height, left : left + width]
 
 
-def pad_to_multiple(
-    x: jax.Array,
-    multiple: int | tuple[int, int],
-    *,
-    mode: Literal["constant", "reflect", "symmetric", "edge"] = "constant",
-    value: float = 0,
-) -> jax.Array:
-    """Pads maps or labels at the bottom and right until their sides divide evenly.
+def _upsample_axis(x: jax.Array, axis: int, ratio: int) -> jax.Array:
+    """Transposed convolution of rows (1) or columns (2) as `upsample_bilinear` does."""
+    # Each output pixel lies between two inputs. Their shares are the rising and the
+    # falling half of the kernel; a kernel of odd size lacks the last, a zero.
+    rising = (np.arange(ratio) + (1 if ratio % 2 else 0.5)) / ratio
+    shares = jnp.asarray(np.stack([rising, 1 - rising]), x.dtype)
 
-    Its inverse is `crop_to(padded, original_size)`: nothing is added at the top and
-    left.
+    def padded(before, after):
+        widths = [(0, 0)] * 4
+        widths[axis] = (before, after)
+        return jnp.pad(x, widths)
 
-    Args:
-      x: Maps or labels `[b h w ...]` of any type.
-      multiple: What each side, or the height and the width, must be a multiple of.
-      mode: What the new pixels hold: `value`, or the image continued by mirroring
-        without (`reflect`) or with (`symmetric`) its last pixel, or its last
-        pixel repeated (`edge`). Mirroring continues as often as needed when the
-        padding is larger than the image.
-      value: The constant for `constant`, e.g. 255 for the void label.
-
-    Returns:
-      The padded array `[b h' w' ...]`.
-
-    Raises:
-      ValueError: The multiple is not positive, or the mode is unknown.
-    """
-    if x.ndim < 3:
-        raise ValueError(f"expected an array [b h w ...], got shape {x.shape}")
-    multiples = (multiple, multiple) if isinstance(multiple, int) else multiple
-    if min(multiples) < 1:
-        raise ValueError(f"a multiple must be positive, got {multiple}")
-    if mode not in ("constant", "reflect", "symmetric", "edge"):
-        raise ValueError(
-            f"unknown padding mode {mode!r}: "
-            "expected constant, reflect, symmetric or edge"
-        )
-    after = [-side % m for side, m in zip(x.shape[1:3], multiples, strict=True)]
-    widths = [(0, 0), *((0, pad) for pad in after), *[(0, 0)] * (x.ndim - 3)]
-    options = {"constant_values": value} if mode == "constant" else {}
-    return jnp.pad(x, widths, mode=mode, **options)
+    # A matrix product, because its gradient is one, too: the sum that is the gradient
+    # of a broadcast takes XLA's CPU backend several times as long.
+    maps = jnp.einsum(
+        "nbhwc,nr->bhrwc" if axis == 1 else "nbhwc,nr->bhwrc",
+        jnp.stack([padded(0, 1), padded(1, 0)]),
+        shares,
+        precision=jax.lax.Precision.HIGHEST,
+    )
+    size = list(x.shape)
+    size[axis] = (x.shape[axis] + 1) * ratio
+    maps = maps.reshape(size)
+    return jax.lax.slice_in_dim(maps, 0, size[axis] - ratio % 2, axis=axis)
 
 
 def _interpolation_matrix(source: int, target: int, align_corners: bool) -> np.ndarray:

@@ -10,7 +10,6 @@ from segjax.ops.convolution import conv_transpose
 from segjax.ops.resampling import (
     bilinear_kernel,
     crop_to,
-    pad_to_multiple,
     resize_bilinear,
 )
 
@@ -169,34 +168,3 @@ def test_cropping_takes_the_window_at_the_offset(variant):
 def test_a_crop_that_does_not_fit(size, offset):
     with pytest.raises(ValueError, match=rf"{size[0]}x{size[1]} .*\(1, 4, 4, 2\)"):
         crop_to(jnp.zeros((1, 4, 4, 2)), size, offset=offset)
-
-
-@pytest.mark.parametrize("mode", ["constant", "reflect", "symmetric", "edge"])
-@pytest.mark.parametrize("size", [(4, 8), (5, 7), (2, 3), (9, 1)])
-def test_padding_and_its_inverse(size, mode):
-    x = np.random.default_rng(0).normal(size=(2, *size, 3)).astype(np.float32)
-    padded = jax.jit(lambda x: pad_to_multiple(x, (4, 8), mode=mode))(x)
-    after = [(0, 0), (0, -size[0] % 4), (0, -size[1] % 8), (0, 0)]
-    np.testing.assert_array_equal(padded, np.pad(x, after, mode=mode))
-    np.testing.assert_array_equal(crop_to(padded, size), x)
-
-
-def test_symmetric_padding_larger_than_the_image():
-    x = np.float32([[1, 2]])[None]
-    padded = pad_to_multiple(x, (1, 7), mode="symmetric")
-    np.testing.assert_array_equal(padded, [[[1, 2, 2, 1, 1, 2, 2]]])
-
-
-def test_padding_labels_with_void():
-    label = np.zeros((1, 3, 4), np.uint8)
-    padded = pad_to_multiple(label, 4, value=255)
-    assert padded.dtype == jnp.uint8
-    np.testing.assert_array_equal(padded[0, :3], 0)
-    np.testing.assert_array_equal(padded[0, 3:], 255)
-
-
-def test_padding_that_makes_no_sense():
-    with pytest.raises(ValueError, match="must be positive, got 0"):
-        pad_to_multiple(jnp.zeros((1, 2, 2)), 0)
-    with pytest.raises(ValueError, match="unknown padding mode 'wrap'"):
-        pad_to_multiple(jnp.zeros((1, 2, 2)), 4, mode="wrap")
