@@ -8,7 +8,11 @@ from segjax.data.labels import VOID
 
 
 def cross_entropy(
-    logits: jax.Array, label: jax.Array, *, class_weights: jax.Array | None = None
+    logits: jax.Array,
+    label: jax.Array,
+    *,
+    class_weights: jax.Array | None = None,
+    pixel_weights: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Softmax cross-entropy, summed over the labelled pixels.
 
@@ -17,12 +21,16 @@ def cross_entropy(
 
     With class weights `w` the sum is that of `w[y] * -log p[y]` and the weight that
     of `w[y]`, so the quotient is the weighted mean, as in PyTorch's
-    `CrossEntropyLoss(weight=w)`; multiplying `w` by a constant changes nothing.
+    `CrossEntropyLoss(weight=w)`; multiplying `w` by a constant changes nothing. With
+    pixel weights (the border weights of U-Net, arXiv 1505.04597, equation 1) each
+    pixel's weight is the product of the two.
 
     Args:
       logits: float `[b h w k]`; the computation is in float32.
       label: integer `[b h w]`, in `0..k-1` or `VOID`.
-      class_weights: `[k]`, finite and >= 0; None counts every pixel as 1.
+      class_weights: `[k]`, finite and >= 0; None counts every class as 1.
+      pixel_weights: float `[b h w]`, >= 0; None counts every pixel as 1. Not read
+        where the label is void.
 
     Returns:
       `(sum, weight)`, float32 scalars; `(0, 0)` where nothing is labelled.
@@ -42,10 +50,17 @@ def cross_entropy(
     log_likelihood = jnp.sum(
         jnp.where(is_target, logits, 0.0), axis=-1
     ) - jax.nn.logsumexp(logits, axis=-1)
-    if class_weights is None:
+    if class_weights is None and pixel_weights is None:
         total = -jnp.sum(jnp.where(labelled, log_likelihood, 0.0))
         return total, jnp.sum(labelled, dtype=jnp.int32).astype(jnp.float32)
-    class_weights = jnp.asarray(class_weights, jnp.float32)
-    chex.assert_shape(class_weights, (num_classes,))
-    weight = jnp.where(labelled, class_weights[target], 0.0)
+    weight = jnp.ones(label.shape, jnp.float32)
+    if class_weights is not None:
+        class_weights = jnp.asarray(class_weights, jnp.float32)
+        chex.assert_shape(class_weights, (num_classes,))
+        weight = weight * class_weights[target]
+    if pixel_weights is not None:
+        chex.assert_type(pixel_weights, float)
+        chex.assert_equal_shape([pixel_weights, label])
+        weight = weight * pixel_weights.astype(jnp.float32)
+    weight = jnp.where(labelled, weight, 0.0)
     return -jnp.sum(weight * log_likelihood), jnp.sum(weight)

@@ -18,8 +18,10 @@ def batch(seed=0, shape=(2, 4, 5), num_classes=6, void=0.3):
     return logits, label
 
 
-def reference(logits, label, weights):
+def reference(logits, label, weights, pixel_weights=None):
     """Value, weight and gradient, one pixel at a time in float64."""
+    if pixel_weights is None:
+        pixel_weights = np.ones(label.shape)
     total, weight = 0.0, 0.0
     gradient = np.zeros(logits.shape)
     for index in np.ndindex(label.shape):
@@ -29,10 +31,11 @@ def reference(logits, label, weights):
         scores = logits[index].astype(np.float64)
         softmax = np.exp(scores - scores.max())
         softmax /= softmax.sum()
-        total -= weights[target] * np.log(softmax[target])
-        weight += weights[target]
+        factor = weights[target] * pixel_weights[index]
+        total -= factor * np.log(softmax[target])
+        weight += factor
         softmax[target] -= 1
-        gradient[index] = weights[target] * softmax
+        gradient[index] = factor * softmax
     return total, weight, gradient
 
 
@@ -70,6 +73,25 @@ def test_value_and_gradient_against_brute_force(class_weights, label_type):
     np.testing.assert_allclose(total, expected[0], rtol=1e-5)
     np.testing.assert_allclose(weight, expected[1], rtol=1e-6)
     np.testing.assert_allclose(gradient, expected[2], atol=1e-5)
+
+
+@pytest.mark.parametrize("class_weights", [None, (0.5, 2.0, 1.0, 0.0, 7.0, 0.25)])
+def test_pixel_weights_multiply_class_weights(class_weights):
+    logits, label = batch()
+    pixel_weights = np.random.default_rng(1).uniform(0, 11, label.shape)
+    pixel_weights = pixel_weights.astype(np.float32)
+    expected = reference(logits, label, class_weights or np.ones(6), pixel_weights)
+    pixel_weights[label == VOID] = np.nan  # is not read
+
+    def loss(logits):
+        return cross_entropy(
+            logits, label, class_weights=class_weights, pixel_weights=pixel_weights
+        )
+
+    (total, weight), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(logits)
+    np.testing.assert_allclose(total, expected[0], rtol=1e-5)
+    np.testing.assert_allclose(weight, expected[1], rtol=1e-5)
+    np.testing.assert_allclose(gradient, expected[2], atol=1e-4)
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
@@ -142,6 +164,8 @@ def test_misuse_is_refused():
         lambda: cross_entropy(logits, label.astype(np.float32)),
         lambda: cross_entropy(logits.astype(np.int32), label),
         lambda: cross_entropy(logits, label, class_weights=[1.0, 2.0]),
+        lambda: cross_entropy(logits, label, pixel_weights=np.ones((2, 4, 1))),
+        lambda: cross_entropy(logits, label, pixel_weights=label),
     ):
         with pytest.raises(AssertionError):
             bad()

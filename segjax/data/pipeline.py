@@ -2,7 +2,8 @@
 
 A source is anything with `len(source)` and `source[i]` -> dict of `image` uint8
 `[h w 3]`, `label` uint8 `[h w]` (class index or `VOID`) and `id` str. A batch is a
-dict of `image` uint8 `[b h w 3]`, `label` uint8 `[b h w]` and `valid` bool `[b]`.
+dict of `image` uint8 `[b h w 3]`, `label` uint8 `[b h w]` and `valid` bool `[b]`;
+a training batch with border weights also has `weight` float32 `[b h w]`.
 
 Decoding and resizing release the interpreter lock, so threads are enough and no
 worker process is started; `source[i]` is called from several at a time.
@@ -16,6 +17,7 @@ import grain
 import numpy as np
 
 from segjax.data import transforms
+from segjax.data.border_weights import border_weights
 from segjax.data.labels import VOID
 from segjax.data.source import Source
 from segjax.data.transforms import Size
@@ -32,6 +34,8 @@ def train_batches(
     scale_range: tuple[float, float],
     flip: bool,
     photometric: float,
+    elastic: float = 0.0,
+    border_weight: tuple[float, float, int] | None = None,
     image_size: Size | None = None,
     seed: int,
     start_step: int = 0,
@@ -54,6 +58,11 @@ def train_batches(
       scale_range: `(lowest, highest)` factor, see `transforms.random_scale_crop`.
       flip: whether to mirror half of the examples left to right.
       photometric: strength in 0..1 of the colour jitter, 0 for none.
+      elastic: standard deviation of the elastic deformation, in pixels of the
+        example before it is scaled, 0 for none; see `transforms.random_elastic`.
+      border_weight: `(w0, sigma, cell_class)` of `border_weights`, sigma in pixels of
+        the crop; None for no weights. The weights are those of the augmented label,
+        with 1 for every class: class weights are the loss's to multiply by.
       image_size: `(height, width)` that scale 1 means; each example's own if None.
       seed: integer >= 0 that fixes order and augmentation.
       start_step: first step to yield.
@@ -79,6 +88,9 @@ def train_batches(
         raise InputError(f"scale_range {scale_range}: expected 0 < lowest <= highest")
     if not 0 <= photometric <= 1:
         raise InputError(f"photometric {photometric}: expected a strength in 0..1")
+    if not elastic >= 0:
+        raise InputError(f"elastic {elastic}: expected a number of pixels >= 0")
+    _check_border_weight(border_weight)
     if start_step < 0:
         raise InputError(f"start_step {start_step}: expected an integer >= 0")
     if seed < 0:
@@ -89,6 +101,8 @@ def train_batches(
         scale_range=(lowest, highest),
         flip=flip,
         strength=photometric,
+        elastic=elastic,
+        border_weight=border_weight,
         image_size=image_size,
     )
     # Rows are chosen after the random steps: their seed is the row's index in the
@@ -231,7 +245,21 @@ def _iterate(stream, rows, *, num_threads, prefetch):
     return iter(batches.to_iter_dataset(options))
 
 
-def _augment(example, rng, *, crop_size, scale_range, flip, strength, image_size):
+def _augment(
+    example,
+    rng,
+    *,
+    crop_size,
+    scale_range,
+    flip,
+    strength,
+    elastic,
+    border_weight,
+    image_size,
+):
+    if elastic:
+        # Before the crop, so that what moves into it is the example, not its mirror.
+        example = transforms.random_elastic(example, rng, sigma=elastic)
     example = transforms.random_scale_crop(
         example,
         rng,
@@ -243,11 +271,17 @@ def _augment(example, rng, *, crop_size, scale_range, flip, strength, image_size
         example = transforms.random_flip(example, rng)
     if strength:
         example = transforms.photometric(example, rng, strength=strength)
-    return {
+    row = {
         "image": example["image"],
         "label": example["label"],
         "valid": np.bool_(True),
     }
+    if border_weight is not None:
+        w0, sigma, cell_class = border_weight
+        row["weight"] = border_weights(
+            example["label"], cell_class=cell_class, w0=w0, sigma=sigma
+        )
+    return row
 
 
 def _same_size(example, *, size, image_size):
@@ -316,6 +350,17 @@ def _check_size(name, size, *, optional=False):
         return
     if size is None or len(size) != 2 or min(size) < 1:
         raise InputError(f"{name} {size}: expected (height, width), both at least 1")
+
+
+def _check_border_weight(border_weight):
+    if border_weight is None:
+        return
+    w0, sigma, cell_class = border_weight
+    if not (w0 >= 0 and sigma > 0 and 0 <= cell_class < VOID):
+        raise InputError(
+            f"border_weight {border_weight}: expected (w0, sigma, cell_class) with "
+            f"w0 >= 0, sigma > 0 and 0 <= cell_class < {VOID}"
+        )
 
 
 def _text(size):

@@ -13,6 +13,7 @@ widens when it reduces (no aliasing), the label by the pixel that holds the cent
 
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 
 from segjax.data.labels import VOID
 from segjax.data.source import Example
@@ -120,6 +121,93 @@ def random_scale_crop(
         "image": pad_image(image, crop_size, top=max(0, -top), left=max(0, -left)),
         "label": pad_label(label, crop_size, top=max(0, -top), left=max(0, -left)),
     }
+
+
+def random_elastic(
+    example: Example, rng: np.random.Generator, *, sigma: float
+) -> Example:
+    """Deforms an example smoothly by a random displacement on a 3x3 grid.
+
+    Source: U-Net (arXiv 1505.04597), section 3.1, with a `sigma` of 10 pixels.
+
+    Args:
+      example: dict with `image` uint8 `[h w 3]` and `label` uint8 `[h w]`.
+      rng: `numpy.random.Generator`.
+      sigma: standard deviation of both components of the nine displacements, in
+        pixels of the example; 0 leaves it as it is.
+
+    Returns:
+      The example, deformed; see `deform`.
+    """
+    return deform(example, sigma * rng.standard_normal((3, 3, 2)))
+
+
+def deform(example: Example, grid: np.ndarray) -> Example:
+    """Moves the pixels of an example by displacements given on a coarse grid.
+
+    Output pixel `p` is taken from `p + dense_displacement(grid, size)[p]`: the image
+    by bilinear interpolation, continued by its mirror image; the label from the pixel
+    that holds the point, void where there is none.
+
+    Args:
+      example: dict with `image` uint8 `[h w 3]` and `label` uint8 `[h w]`.
+      grid: `[n m 2]`, down and to the right, in pixels.
+
+    Returns:
+      The example with `image` and `label` of the same sizes.
+    """
+    height, width = example["label"].shape
+    points = dense_displacement(grid, (height, width))
+    points[0] += np.arange(height)[:, None]
+    points[1] += np.arange(width)[None, :]
+    image = np.empty(example["image"].shape, np.uint8)
+    for channel in range(3):
+        values = ndimage.map_coordinates(
+            example["image"][..., channel],
+            points,
+            output=np.float32,
+            order=1,
+            mode="reflect",  # in scipy's words; the edge pixel is repeated
+        )
+        image[..., channel] = np.rint(values)
+    rows, columns = np.floor(points + 0.5).astype(int)
+    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    label = np.full((height, width), VOID, np.uint8)
+    label[inside] = example["label"][rows[inside], columns[inside]]
+    return {**example, "image": image, "label": label}
+
+
+def dense_displacement(grid: np.ndarray, size: Size) -> np.ndarray:
+    """Interpolates displacements on a coarse grid to every pixel.
+
+    The grid's first and last points lie on the centres of the corner pixels. Between
+    them goes the interpolating cubic B-spline of each axis (scipy's order 3, mirrored
+    at the ends), which is what "bicubic" means here.
+
+    Args:
+      grid: `[n m 2]`, n and m at least 2.
+      size: `(height, width)` in pixels.
+
+    Returns:
+      float64 `[2 *size]`.
+    """
+    rows, columns = (
+        _spline_weights(points, side)
+        for points, side in zip(grid.shape[:2], size, strict=True)
+    )
+    return np.einsum("yi,xj,ijd->dyx", rows, columns, grid, optimize=True)
+
+
+def _spline_weights(points: int, side: int) -> np.ndarray:
+    """The weight of each of `points` grid points in each of `side` pixels."""
+    where = np.linspace(0, points - 1, side)[None]
+    return np.stack(
+        [
+            ndimage.map_coordinates(unit, where, order=3, mode="mirror")
+            for unit in np.eye(points)
+        ],
+        axis=1,
+    )
 
 
 def photometric(

@@ -1,8 +1,10 @@
 """Encoders that pool with switches: SegNet-Basic, VGG16 and U-Net's contracting path.
 
 All three are stages of convolutions with a 2x2 max-pooling after each, so they are
-one module and three sets of numbers.
+one module and three sets of numbers. Strided convolutions can replace the pooling.
 """
+
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -10,22 +12,29 @@ from flax import linen as nn
 
 from segjax.errors import InputError
 from segjax.models.features import Features
-from segjax.models.layers import ConvNormAct
-from segjax.ops.pooling import max_pool_with_switches
+from segjax.models.layers import ConvNormAct, Padding
+from segjax.ops.pooling import max_pool_with_switches, pack_switches
 
 
 class PooledEncoder(nn.Module):
     """Stages of convolutions, each followed by a 2x2 max-pooling with switches.
 
-    Maps `[b h w c]` (normalised, float) to `Features`.
+    Maps `[b h w c]` (normalised, float) to `Features`. Raises `InputError` at trace
+    time for an image of a size that it cannot take.
 
     Attributes:
       stages: for each stage, the channels of its convolutions.
       bottleneck: channels of the convolutions after the last pooling.
-      kernel_size: side of every kernel.
+      kernel_size: side of every kernel; odd.
       norm: batch normalisation after every convolution.
+      pool: what halves the sides after a stage: "max", a 2x2 max-pooling, or
+        "stride", a 3x3 convolution of stride 2 with the stage's channels, batch
+        normalisation if `norm`, and ReLU. The latter has no switches.
       ceil_mode: pool odd sizes by rounding up (Caffe's rule); any image size
-        works. False drops odd borders, so sides must be multiples of `multiple`.
+        works. False demands sides that every pooling divides evenly.
+      padding: "SAME" keeps sizes; "VALID" takes no pixel from outside the image, so
+        that every convolution loses a border, `margin` pixels on every side in all.
+        It needs max-pooling without `ceil_mode`.
       dropout: rate of the dropout after the last stage's convolutions and after
         the bottleneck.
       dtype: of the computation; parameters and statistics are float32.
@@ -36,30 +45,58 @@ class PooledEncoder(nn.Module):
     bottleneck: tuple[int, ...] = ()
     kernel_size: int = 3
     norm: bool = True
+    pool: Literal["max", "stride"] = "max"
     ceil_mode: bool = True
+    padding: Padding = "SAME"
     dropout: float = 0.0
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
 
     @property
-    def multiple(self) -> int:
-        """What the image's sides must be multiples of, in pixels."""
-        return 1 if self.ceil_mode else 2 ** len(self.stages)
+    def max_stride(self) -> int:
+        """Stride of the deepest map."""
+        return 2 ** len(self.stages)
+
+    @property
+    def margin(self) -> int:
+        """Pixels of the image that the deepest map does not cover, on every side."""
+        if self.padding != "VALID":
+            return 0
+        lost = (self.kernel_size - 1) // 2
+        return sum(
+            len(channels) * lost * 2**level
+            for level, channels in enumerate([*self.stages, self.bottleneck])
+        )
+
+    @nn.nowrap
+    def input_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the smallest image whose deepest map covers `size`.
+
+        A map at stride `s` covers `s` pixels a side with each of its own, and the
+        image needs `margin` more on every side.
+        """
+        step = 1 if self.ceil_mode else self.max_stride
+        return tuple(-(-max(1, s) // step) * step + 2 * self.margin for s in size)
 
     @nn.compact
     def __call__(self, image: jax.Array, *, train: bool) -> Features:
-        _check_image(image, multiple=self.multiple)
+        self._check(image)
 
-        def convolve(x, stage, channels):
+        def convolve(x, features, name, kernel_size=self.kernel_size, stride=1):
+            return ConvNormAct(
+                features,
+                kernel_size,
+                stride=stride,
+                norm=self.norm,
+                padding=self.padding,
+                dtype=self.dtype,
+                axis_name=self.axis_name,
+                name=name,
+            )(x, train=train)
+
+        def convolve_all(x, stage, channels):
             for j, features in enumerate(channels, start=1):
-                x = ConvNormAct(
-                    features,
-                    self.kernel_size,
-                    norm=self.norm,
-                    dtype=self.dtype,
-                    axis_name=self.axis_name,
-                    name=f"conv{stage}_{j}",
-                )(x, train=train)
+                x = convolve(x, features, f"conv{stage}_{j}")
             return x
 
         def drop(x):
@@ -68,31 +105,45 @@ class PooledEncoder(nn.Module):
         maps, pooled, switches = {}, {}, {}
         x = image.astype(self.dtype)
         for i, channels in enumerate(self.stages, start=1):
-            x = convolve(x, i, channels)
+            x = convolve_all(x, i, channels)
             if i == len(self.stages):
                 x = drop(x)
             stride = 2**i
             maps[stride // 2] = x
-            x, switches[stride] = max_pool_with_switches(x, ceil_mode=self.ceil_mode)
+            if self.pool == "max":
+                x, chosen = max_pool_with_switches(x, ceil_mode=self.ceil_mode)
+                switches[stride] = pack_switches(chosen)
+            else:
+                x = convolve(x, x.shape[-1], f"pool{i}", kernel_size=3, stride=2)
             pooled[stride] = x
         if self.bottleneck:
-            x = drop(convolve(x, len(self.stages) + 1, self.bottleneck))
+            x = drop(convolve_all(x, len(self.stages) + 1, self.bottleneck))
         maps[stride] = x
         return Features(maps=maps, pooled=pooled, switches=switches)
 
-
-def _check_image(image: jax.Array, *, multiple: int) -> None:
-    if image.ndim != 4 or not jnp.issubdtype(image.dtype, jnp.floating):
-        raise InputError(
-            "image must be a normalised float array [b h w c], got "
-            f"{image.dtype} {list(image.shape)}"
-        )
-    _, height, width, _ = image.shape
-    if height % multiple or width % multiple or not height or not width:
-        raise InputError(
-            f"image is {height}x{width} pixels, but this network needs both sides "
-            f"to be positive multiples of {multiple}: pad or crop it"
-        )
+    @nn.nowrap
+    def _check(self, image: jax.Array) -> None:
+        if self.pool not in ("max", "stride"):
+            raise InputError(f"pool is {self.pool!r}, expected 'max' or 'stride'")
+        if self.padding not in ("SAME", "VALID"):
+            raise InputError(f"padding is {self.padding!r}, expected SAME or VALID")
+        if self.padding == "VALID" and (self.ceil_mode or self.pool == "stride"):
+            raise InputError(
+                "padding VALID needs max-pooling without ceil_mode, got "
+                f"pool={self.pool!r} and ceil_mode={self.ceil_mode}"
+            )
+        if image.ndim != 4 or not jnp.issubdtype(image.dtype, jnp.floating):
+            raise InputError(
+                "image must be a normalised float array [b h w c], got "
+                f"{image.dtype} {list(image.shape)}"
+            )
+        size, lost = image.shape[1:3], 2 * self.margin
+        if size != self.input_size(tuple(side - lost for side in size)):
+            raise InputError(
+                f"image is {size[0]}x{size[1]} pixels, but this network needs both "
+                f"sides{f', less {lost},' if lost else ''} to be positive multiples "
+                f"of {1 if self.ceil_mode else self.max_stride}: pad or crop it"
+            )
 
 
 def scale_channels(channels: tuple[int, ...], width: float) -> tuple[int, ...]:
@@ -123,12 +174,16 @@ def vgg16(*, width: float = 1.0, **options) -> PooledEncoder:
     return PooledEncoder(tuple(scale_channels(s, width) for s in stages), **options)
 
 
-def unet(*, width: float = 1.0, norm: bool = False, **options) -> PooledEncoder:
+def unet(
+    *, width: float = 1.0, norm: bool = False, padding: Padding = "SAME", **options
+) -> PooledEncoder:
     """U-Net's contracting path: 64, 128, 256, 512, then 1024 without pooling.
 
-    Source: U-Net (arXiv 1505.04597), figure 1. Without batch normalisation, as in
-    the paper, unless `norm`. Differs from the paper: same instead of valid padding, so output and input have the
-    same size; dropout only if asked for (the paper gives no rate).
+    Source: U-Net (arXiv 1505.04597), figure 1. `padding` "VALID" without `norm` is
+    the paper's: an image of 572x572 pixels ends as a map of 28x28, and 62 pixels on
+    every side have no place in it. With "SAME" sizes halve from level to level. Dropout
+    only if asked for: the paper has it "at the end of the contracting path" but gives
+    no rate.
     """
     stages = tuple(scale_channels((c, c), width) for c in (64, 128, 256, 512))
     return PooledEncoder(
@@ -136,5 +191,6 @@ def unet(*, width: float = 1.0, norm: bool = False, **options) -> PooledEncoder:
         bottleneck=scale_channels((1024, 1024), width),
         norm=norm,
         ceil_mode=False,
+        padding=padding,
         **options,
     )

@@ -3,12 +3,16 @@
 import functools
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from segjax.ops import convolution
+from segjax.ops.resampling import bilinear_kernel
+
+Padding = Literal["SAME", "VALID"]
 
 
 def he_normal(
@@ -24,6 +28,18 @@ def he_normal(
     return flat.reshape(shape) * math.sqrt(2.0 / math.prod(shape[:-1]))
 
 
+def bilinear_init(
+    key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32
+) -> jax.Array:
+    """Start of a transposed convolution as bilinear interpolation: `[k k c c]`.
+
+    Every channel is mapped to itself. Source: FCN (arXiv 1411.4038), section 4.3.
+    """
+    del key
+    kernel_size, _, channels, _ = shape
+    return bilinear_kernel(kernel_size, channels, dtype=dtype)
+
+
 # A convolution with bias and same padding. The parameters are those of `nn.Conv`; the
 # weight gradient is the platform's fastest.
 Conv = functools.partial(
@@ -37,12 +53,21 @@ Conv = functools.partial(
 class ConvNormAct(nn.Module):
     """Convolution, then batch normalisation and activation, each optional.
 
-    `[b h w c] -> [b h w features]`. Batch statistics are float32 whatever
+    `[b h w c] -> [b h' w' features]`. Batch statistics are float32 whatever
     `dtype` is; `axis_name` synchronises them over a pmapped axis.
+
+    With `padding` "SAME" the output has the input's size divided by `stride`,
+    rounded up; `kernel_size - 1` zeros are put around the input, half of them on
+    each side, whatever its size (PyTorch's padding `(kernel_size - 1) / 2`). "VALID"
+    puts none, so `kernel_size - 1` rows and columns are lost before striding. `groups`
+    splits the channels; as many groups as channels make it depthwise.
     """
 
     features: int
     kernel_size: int = 3
+    stride: int = 1
+    groups: int = 1
+    padding: Padding = "SAME"
     norm: bool = True
     activation: Callable[[jax.Array], jax.Array] | None = nn.relu
     dtype: jnp.dtype = jnp.float32
@@ -51,7 +76,17 @@ class ConvNormAct(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         kernel = (self.kernel_size, self.kernel_size)
-        x = Conv(self.features, kernel, dtype=self.dtype, name="conv")(x)
+        # XLA's own "SAME" depends on the input's size where the stride is not 1.
+        around = ((self.kernel_size - 1) // 2, self.kernel_size // 2)
+        x = Conv(
+            self.features,
+            kernel,
+            strides=self.stride,
+            feature_group_count=self.groups,
+            padding={"SAME": [around, around], "VALID": "VALID"}[self.padding],
+            dtype=self.dtype,
+            name="conv",
+        )(x)
         if self.norm:
             x = nn.BatchNorm(
                 use_running_average=not train,

@@ -4,6 +4,7 @@ import time
 import numpy as np
 import pytest
 
+from segjax.data.border_weights import border_weights
 from segjax.data.labels import VOID
 from segjax.data.pipeline import eval_batches, max_size, train_batches
 from segjax.errors import InputError
@@ -60,6 +61,8 @@ AUGMENTED = {
     "scale_range": (0.5, 2.0),
     "flip": True,
     "photometric": 0.4,
+    "elastic": 1.5,
+    "border_weight": (10.0, 5.0, 3),
     "seed": 0,
 }
 
@@ -86,14 +89,54 @@ def assert_same(batches, expected):
             np.testing.assert_array_equal(batch[name], other[name])
 
 
-def test_train_batch_contract():
-    (batch,) = take(train_batches(source_of(7), batch_size=3, **AUGMENTED), 1)
+@pytest.mark.parametrize("border_weight", [None, (10.0, 5.0, 1)])
+def test_train_batch_contract(border_weight):
+    options = AUGMENTED | {"border_weight": border_weight}
+    (batch,) = take(train_batches(source_of(7), batch_size=3, **options), 1)
+    weight = {} if border_weight is None else {"weight": ((3, 5, 5), np.float32)}
     assert {name: (x.shape, x.dtype) for name, x in batch.items()} == {
         "image": ((3, 5, 5, 3), np.uint8),
         "label": ((3, 5, 5), np.uint8),
         "valid": ((3,), np.bool_),
+        **weight,
     }
     assert batch["valid"].all()
+
+
+def test_weights_are_those_of_the_augmented_label():
+    class Cells(Source):
+        """Cells of two pixels a side, three apart."""
+
+        def __getitem__(self, index):
+            rows, columns = (np.arange(side) % 5 < 2 for side in self.sizes[index])
+            label = (rows[:, None] & columns).astype(np.uint8)
+            return super().__getitem__(index) | {"label": label}
+
+    options = AUGMENTED | {"crop_size": (24, 20), "border_weight": (7.0, 2.0, 1)}
+    source = Cells([(30, 30)] * 2)
+    (batch,) = take(train_batches(source, batch_size=4, **options), 1)
+    for label, weight in zip(batch["label"], batch["weight"], strict=True):
+        expected = border_weights(label, cell_class=1, w0=7.0, sigma=2.0)
+        np.testing.assert_array_equal(weight, expected)
+    assert batch["weight"].max() > 3
+
+
+def test_elastic_bends_the_examples():
+    source = Source([(40, 40)])
+    (straight,) = take(
+        train_batches(source, batch_size=2, **PLAIN | {"crop_size": (40, 40)}), 1
+    )
+    (bent,) = take(
+        train_batches(
+            source, batch_size=2, elastic=4.0, **PLAIN | {"crop_size": (40, 40)}
+        ),
+        1,
+    )
+    assert np.array_equal(straight["image"][0], straight["image"][1])
+    assert not np.array_equal(bent["image"][0], straight["image"][0])
+    # Every example is bent in its own way, and void comes in from outside.
+    assert not np.array_equal(bent["image"][0], bent["image"][1])
+    assert set(np.unique(bent["label"])) == {0, VOID}
 
 
 def test_train_without_augmentation_yields_the_examples():
@@ -258,6 +301,11 @@ def test_malformed_example_is_named(fields, message):
         ({"scale_range": (0.0, 1.0)}, "scale_range"),
         ({"scale_range": (2.0, 1.0)}, "scale_range"),
         ({"photometric": 1.5}, "photometric"),
+        ({"elastic": -1.0}, "elastic -1.0"),
+        ({"elastic": float("nan")}, "elastic nan"),
+        ({"border_weight": (-1.0, 5.0, 1)}, "border_weight"),
+        ({"border_weight": (10.0, 0.0, 1)}, "border_weight"),
+        ({"border_weight": (10.0, 5.0, VOID)}, "border_weight"),
         ({"start_step": -1}, "start_step"),
         ({"seed": -1}, "seed"),
         ({"num_threads": -1}, "num_threads"),

@@ -1,0 +1,1 @@
+"""Prediction on images that are not of the training size."""
