@@ -25,11 +25,14 @@ class LabelTable:
       colors: one (red, green, blue) in 0..255 per class, for pictures.
       raw_ids: raw pixel value -> train id, or `VOID`. A raw value that is not in
         it is an error in the file (`decode_label`).
+      thin: names of the classes that are thin or small in the image, whose IoU shows
+        most of what upsampling loses.
     """
 
     names: tuple[str, ...]
     colors: tuple[tuple[int, int, int], ...]
     raw_ids: Mapping[int, int] = dataclasses.field(hash=False)
+    thin: tuple[str, ...] = ()
 
     def __post_init__(self):
         if not 1 <= len(self.names) < VOID:
@@ -55,6 +58,12 @@ class LabelTable:
                     f"label table: raw label value {raw} maps to {train_id}; "
                     f"expected 0..{len(self.names) - 1} or {VOID} (void)"
                 )
+        strangers = set(self.thin) - set(self.names)
+        if strangers:
+            raise InputError(
+                f"label table: thin class {min(strangers)!r} is not a class; expected "
+                f"names out of {self.names}"
+            )
         unreachable = set(range(len(self.names))) - set(self.raw_ids.values())
         if unreachable:
             raise InputError(
@@ -65,6 +74,11 @@ class LabelTable:
     def num_classes(self) -> int:
         """Number of classes, void not counted."""
         return len(self.names)
+
+    @property
+    def thin_ids(self) -> tuple[int, ...]:
+        """Train ids of the thin classes."""
+        return tuple(self.names.index(name) for name in self.thin)
 
 
 def decode_label(raw: np.ndarray, table: LabelTable, *, source: str) -> np.ndarray:
@@ -184,6 +198,7 @@ CAMVID = LabelTable(
         (0, 128, 192),
     ),
     raw_ids={**{train_id: train_id for train_id in range(11)}, 11: VOID},
+    thin=("Pole", "SignSymbol", "Fence", "Pedestrian", "Bicyclist"),
 )
 
 # ISBI 2012 EM segmentation challenge: 0 = membrane, 255 = inside a cell. 255 is a
@@ -192,4 +207,5 @@ ISBI_EM = LabelTable(
     names=("membrane", "cell"),
     colors=((220, 50, 47), (238, 232, 213)),
     raw_ids={0: 0, 255: 1},
+    thin=("membrane",),
 )

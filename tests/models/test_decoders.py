@@ -48,7 +48,10 @@ def test_features_by_stride(features):
         8: (2, 2, 2, 8),
     }
     for stride, switches in features.switches.items():
-        assert switches.shape == features.pooled[stride].shape
+        # Four to a byte.
+        *size, channels = features.pooled[stride].shape
+        assert switches.shape == (*size, -(-channels // 4))
+        assert features.channels(stride) == channels
         assert switches.dtype == jnp.uint8
     assert features.max_stride == 8
     assert features.size(2) == (6, 7)

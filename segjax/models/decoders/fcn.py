@@ -5,13 +5,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from segjax.models.features import Features
-from segjax.models.layers import Conv, ConvTranspose
-from segjax.ops.resampling import bilinear_kernel, crop_to
-
-
-def _bilinear_init(key, shape, dtype=jnp.float32):
-    kernel_size, _, channels, _ = shape
-    return bilinear_kernel(kernel_size, channels, dtype=dtype)
+from segjax.models.layers import Conv, ConvTranspose, bilinear_init
+from segjax.ops.resampling import crop_to
 
 
 class FCNDecoder(nn.Module):
@@ -52,7 +47,7 @@ class FCNDecoder(nn.Module):
                 stride=ratio,
                 padding=ratio // 2,
                 use_bias=False,
-                kernel_init=_bilinear_init,
+                kernel_init=bilinear_init,
                 name=f"upscore{stride}",
             )(x)
             return crop_to(x, features.size(target))

@@ -1,14 +1,11 @@
 """SegNet-style decoder: unpooling with the encoder's switches, no skip maps."""
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from segjax.models.features import Features
 from segjax.models.layers import Conv, ConvNormAct
-from segjax.ops.pooling import max_unpool
 
 
 class SegNetDecoder(nn.Module):
@@ -25,22 +22,17 @@ class SegNetDecoder(nn.Module):
       stages: for each level, deepest first, the channels of its convolutions; the
         last must equal the channels of the next level's switches. None mirrors
         the encoder: as many channels as the level's map, then as the next one's.
-      kernel_size: side of the convolutions' kernels.
-      classifier_kernel_size: side of the last convolution's kernel (SegNet-Basic
-        has 1, SegNet 3).
+      classifier_kernel_size: side of the last convolution's kernel (SegNet has 3,
+        DeconvNet 1).
       norm: batch normalisation after every convolution but the classifier.
-      activation: after every convolution but the classifier; SegNet-Basic has
-        none in its decoder.
       dtype: of the computation; the classifier is float32.
       axis_name: pmapped axis over which batch statistics are synchronised.
     """
 
     num_classes: int
     stages: tuple[tuple[int, ...], ...] | None = None
-    kernel_size: int = 3
     classifier_kernel_size: int = 3
     norm: bool = True
-    activation: Callable[[jax.Array], jax.Array] | None = nn.relu
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
 
@@ -51,7 +43,6 @@ class SegNetDecoder(nn.Module):
                 channels,
                 kernel_size,
                 norm=self.norm,
-                activation=self.activation,
                 dtype=self.dtype,
                 axis_name=self.axis_name,
                 name=name,
@@ -60,13 +51,12 @@ class SegNetDecoder(nn.Module):
         stride = features.max_stride
         x = features.maps[stride]
         for stage in self.stages or mirrored_stages(features):
-            switches = features.switches[stride]
-            if x.shape[-1] != switches.shape[-1]:
-                x = convolve(x, switches.shape[-1], 1, f"match{stride}")
+            if x.shape[-1] != features.channels(stride):
+                x = convolve(x, features.channels(stride), 1, f"match{stride}")
+            x = features.unpool(x, stride)
             stride //= 2
-            x = max_unpool(x, switches, size=features.size(stride))
             for j, channels in enumerate(stage, start=1):
-                x = convolve(x, channels, self.kernel_size, f"conv{stride}_{j}")
+                x = convolve(x, channels, 3, f"conv{stride}_{j}")
         x = x.astype(jnp.float32)
         kernel = (self.classifier_kernel_size, self.classifier_kernel_size)
         return Conv(self.num_classes, kernel, name="classifier")(x)
@@ -74,8 +64,8 @@ class SegNetDecoder(nn.Module):
 
 def mirrored_stages(features: Features) -> tuple[tuple[int, ...], ...]:
     """Two convolutions per level: this level's channels, then the next one's."""
-    strides = sorted(features.switches, reverse=True)
-    channels = [features.switches[s].shape[-1] for s in strides]
+    strides = sorted(features.pooled, reverse=True)
+    channels = [features.channels(s) for s in strides]
     return tuple(
         (here, onward)
         for here, onward in zip(channels, [*channels[1:], channels[-1]], strict=True)
