@@ -1,0 +1,428 @@
+"""Boundary F1: how well a prediction draws the outlines of the classes.
+
+The score of Csurka, Larlus and Perronnin, "What is a good evaluation measure for
+semantic segmentation?" (BMVC 2013), as Badrinarayanan, Kendall and Cipolla, "SegNet"
+(PAMI 2017, section 3.3) use it, and as their script
+(github.com/alexgkendall/SegNet-Tutorial, `Scripts/computeBFmeasure.m`) computes it:
+
+1. Per class, the mask of its pixels becomes a boundary map (`boundary_map`), for the
+   label and for the prediction.
+2. Boundary pixels of the two maps are matched one to one, at most 0.75 % of the image
+   diagonal apart (4.5 pixels at 360x480, the distance itself included). With m
+   matches, `precision = m / predicted`, `recall = m / true` and `F1 = 2 P R / (P + R)`.
+3. The score of an image is the mean F1 of its classes, that of a data set the mean
+   over its images (`mean_boundary_f1`).
+
+Everything here is numpy and scipy on the host: sets of a few thousand pixels whose
+number changes from image to image are no work for an accelerator.
+
+**Which classes count** (`classes`). The paper's text says those present in the label,
+`"ground_truth"`. The authors' script counts those with a boundary in the label or in
+the prediction, `"either"`: a class that is predicted where there is none counts with
+0. That is the default, because it is what the published program computes, because it
+is the rule of `segjax.metrics.scores`, and because a false class would go free
+otherwise.
+
+**Void** (`void`). The default, `"masked"`: where the label is void, nothing is known,
+and nothing counts. The prediction is made void there first, and in either map void
+neither makes nor breaks a boundary: a pixel is on one if the labelled pixels of its
+2x2 block differ. So the line where a class meets void is no boundary (nobody knows
+whether the class goes on behind it), and what is predicted inside void changes no
+score. The authors' script knows no void and is offered as `"other"`: void is one
+more thing that is not the class. The true mask then has a boundary along it, and
+boundaries predicted inside it are wrong unless something true is near.
+`classes="either", void="other"` is the script; it differs only where an image has no
+boundary at all, which it counts with 0 and this module leaves out.
+
+**One to one.** The script matches with `correspondPixels` of the Berkeley
+segmentation benchmark (BSDS), which minimises the summed distance of the matched pairs
+plus a cost for pixels left alone; each further pair saves 100 times the largest
+allowed distance. A further pair that forces `n` others to change partners adds at most
+`n + 1` allowed distances, so while `n < 99` the minimum has as many pairs as any
+matching can have, and their number is all that enters the score. This module computes
+that number alone, as a maximum-cardinality matching. The original is approximate in
+turn: it joins every pixel to 6 outlier nodes drawn at random instead of all of them,
+rounds distances to 1/100 pixel, and can only find fewer pairs.
+
+Counting every boundary pixel that has any counterpart within the distance, as
+dilation or a distance transform does, is faster and gives another, larger number:
+many predicted pixels may then lean on the same true one. It is `boundary_f1_dilated`
+here, never `boundary_f1`; `experiments/benchmarks/boundary.py` measures both.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Literal, NamedTuple
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse import csgraph
+
+from segjax.data.labels import VOID
+from segjax.errors import InputError
+
+TOLERANCE = 0.0075
+"""Largest distance of a matched pair as a share of the image diagonal (SegNet)."""
+
+
+class BoundaryScores(NamedTuple):
+    """The boundary scores of one image.
+
+    Attributes:
+      f1: float64 `[k]` in 0..1, NaN where the class does not count.
+      precision: float64 `[k]`, NaN where the prediction has no boundary of the class.
+      recall: float64 `[k]`, NaN where the label has no boundary of the class.
+      image: mean of `f1` over the classes that count, NaN if none does.
+    """
+
+    f1: np.ndarray
+    precision: np.ndarray
+    recall: np.ndarray
+    image: float
+
+
+def boundary_f1(
+    prediction: np.ndarray,
+    label: np.ndarray,
+    *,
+    num_classes: int,
+    tolerance: float = TOLERANCE,
+    classes: Literal["either", "ground_truth"] = "either",
+    void: Literal["masked", "other"] = "masked",
+) -> BoundaryScores:
+    """Scores the class boundaries of one image, pixels matched one to one.
+
+    Args:
+      prediction: integer `[h w]` in `0..num_classes-1`.
+      label: integer `[h w]` in `0..num_classes-1` or `VOID`.
+      num_classes: k.
+      tolerance: largest distance of a matched pair as a share of the diagonal
+        `sqrt(h^2 + w^2)`.
+      classes: `"either"` counts the classes with a boundary in the label or in the
+        prediction (the authors' script), `"ground_truth"` the classes in the label
+        (the paper's text) unless neither side has a boundary of it.
+      void: `"masked"` ignores void and its edges, `"other"` takes it for one more
+        class that is not scored (the authors' script). See the module.
+
+    Returns:
+      `BoundaryScores`; a class that counts and has no match has F1 0.
+
+    Raises:
+      InputError: the sizes differ, an array is not an integer `[h w]`, a value is no
+        class, or an option is unknown.
+    """
+    return _score(
+        prediction,
+        label,
+        _matched_one_to_one,
+        num_classes=num_classes,
+        tolerance=tolerance,
+        classes=classes,
+        void=void,
+    )
+
+
+def boundary_f1_dilated(
+    prediction: np.ndarray,
+    label: np.ndarray,
+    *,
+    num_classes: int,
+    tolerance: float = TOLERANCE,
+    classes: Literal["either", "ground_truth"] = "either",
+    void: Literal["masked", "other"] = "masked",
+) -> BoundaryScores:
+    """Scores the class boundaries of one image without matching them one to one.
+
+    Precision is the share of predicted boundary pixels within the tolerance of any
+    true one, recall the reverse: what comparing with dilated boundaries or with a
+    distance transform gives. Never below `boundary_f1`, and not comparable with
+    published boundary F1 of SegNet: it forgives doubled and frayed outlines.
+
+    Arguments, result and errors are those of `boundary_f1`.
+    """
+    return _score(
+        prediction,
+        label,
+        _matched_to_any,
+        num_classes=num_classes,
+        tolerance=tolerance,
+        classes=classes,
+        void=void,
+    )
+
+
+def mean_boundary_f1(scores: Iterable[BoundaryScores]) -> float:
+    """The boundary F1 of a data set: the mean over its images.
+
+    Images in which no class counts (NaN) are left out; NaN if none remains.
+    """
+    images = np.array([score.image for score in scores], np.float64)
+    return _mean_of_defined(images)
+
+
+def boundary_map(mask: np.ndarray) -> np.ndarray:
+    """Marks the boundary of a mask, one pixel wide.
+
+    A pixel is marked if it, its right, its lower and its lower right neighbour are not
+    all equal, neighbours outside the image taken equal to the nearest pixel inside. In
+    the last row that leaves the right neighbour, in the last column the lower one, and
+    the last corner is never marked. This is what `seg2bdry(mask, 'imageSize')` of BSDS
+    comes to: it marks the junctions of the grid of pixel edges that touch an edge
+    between different pixels, and copies the border of that grid from next to it.
+
+    Args:
+      mask: bool `[h w]`.
+
+    Returns:
+      bool `[h w]`; the boundary lies half a pixel above and left of the true edge.
+    """
+    mask = np.asarray(mask)
+    if mask.dtype != bool or mask.ndim != 2:
+        raise InputError(
+            f"boundary_map: mask is {mask.dtype} with shape {mask.shape}; "
+            "expected bool [h w]"
+        )
+    return _differs(*_blocks(mask))
+
+
+def _score(
+    prediction: np.ndarray,
+    label: np.ndarray,
+    match: Callable,
+    *,
+    num_classes: int,
+    tolerance: float,
+    classes: str,
+    void: str,
+) -> BoundaryScores:
+    prediction, label = np.asarray(prediction), np.asarray(label)
+    _check(prediction, label, num_classes, tolerance)
+    _check_option("classes", classes, ("either", "ground_truth"))
+    _check_option("void", void, ("masked", "other"))
+    # A byte holds every class and void.
+    prediction, label = prediction.astype(np.uint8), label.astype(np.uint8)
+    if void == "masked":
+        prediction = np.where(label == VOID, np.uint8(VOID), prediction)
+    predicted = _class_boundaries(prediction, void)
+    true = _class_boundaries(label, void)
+    offsets = _disk(tolerance * np.hypot(*label.shape))
+
+    pairs = _pairs_within(predicted, true, offsets, label.shape)
+    predicted_matched, true_matched = match(pairs)
+    predicted_count = _per_class(predicted.classes, num_classes)
+    true_count = _per_class(true.classes, num_classes)
+    precision = _ratio(
+        _per_class(predicted.classes[predicted_matched], num_classes), predicted_count
+    )
+    recall = _ratio(_per_class(true.classes[true_matched], num_classes), true_count)
+
+    counted = (predicted_count > 0) | (true_count > 0)
+    if classes == "ground_truth":
+        counted &= _per_class(label[label != VOID], num_classes) > 0
+    f1 = _harmonic_mean(np.nan_to_num(precision), np.nan_to_num(recall))
+    f1 = np.where(counted, f1, np.nan)
+    return BoundaryScores(f1, precision, recall, _mean_of_defined(f1))
+
+
+class _BoundaryPixels(NamedTuple):
+    """The boundary pixels of all classes, sorted by class, then by position.
+
+    A pixel on the boundary of several classes (they meet there) occurs once for each.
+    """
+
+    classes: np.ndarray  # int64 [n]
+    rows: np.ndarray  # int64 [n]
+    columns: np.ndarray  # int64 [n]
+
+
+def _class_boundaries(label: np.ndarray, void: str) -> _BoundaryPixels:
+    """The boundary pixels of every class, found in one pass over the label.
+
+    A 2x2 block that is not uniform lies on the boundary of each class in it, and of
+    no other: the same as one `boundary_map` per class, for the price of one.
+    """
+    blocks = _blocks(label)
+    rows, columns = np.nonzero(_differs(*blocks))
+    members = np.sort([block[rows, columns] for block in blocks], axis=0)
+    first = np.ones(members.shape, bool)
+    first[1:] = members[1:] != members[:-1]
+    first &= members != VOID
+    if void == "masked":
+        # One class and void is no boundary.
+        first &= first.sum(axis=0) > 1
+    member, pixel = np.nonzero(first)
+    classes = members[member, pixel]
+    order = np.lexsort((pixel, classes))
+    pixel = pixel[order]
+    return _BoundaryPixels(classes[order].astype(np.int64), rows[pixel], columns[pixel])
+
+
+def _matched_one_to_one(pairs: sparse.csr_array) -> tuple[np.ndarray, np.ndarray]:
+    """Which rows and which columns a largest one-to-one choice of pairs covers.
+
+    The largest flow from a source through rows, pairs and columns to a sink, one unit
+    each. `csgraph.maximum_bipartite_matching` finds the same number, but in SciPy 1.17
+    needs minutes for some images where Dinic's flow takes hundredths of a second.
+    """
+    rows, columns = pairs.shape
+    # Nodes: the source, the rows, the columns, the sink; each lists its successors.
+    sink = 1 + rows + columns
+    successors = [
+        np.arange(rows) + 1,
+        pairs.indices + (1 + rows),
+        np.full(columns, sink),
+    ]
+    indices = np.concatenate(successors).astype(np.int32)
+    degrees = [[0, rows], np.diff(pairs.indptr), np.ones(columns, int), [0]]
+    indptr = np.concatenate(degrees).cumsum().astype(np.int32)
+    graph = sparse.csr_array(
+        (np.ones(indices.size, np.int32), indices, indptr), shape=(sink + 1, sink + 1)
+    )
+    flow = csgraph.maximum_flow(graph, 0, sink, method="dinic").flow
+    sent = flow[[0]].toarray()[0, 1 : 1 + rows]
+    # The flow against an edge is that along it with a minus.
+    received = -flow[[sink]].toarray()[0, 1 + rows : sink]
+    return sent > 0, received > 0
+
+
+def _matched_to_any(pairs: sparse.csr_array) -> tuple[np.ndarray, np.ndarray]:
+    """Which rows and which columns occur in any pair."""
+    columns = np.zeros(pairs.shape[1], bool)
+    columns[pairs.indices] = True
+    return np.diff(pairs.indptr) > 0, columns
+
+
+def _pairs_within(
+    predicted: _BoundaryPixels,
+    true: _BoundaryPixels,
+    offsets: np.ndarray,
+    shape: tuple[int, int],
+) -> sparse.csr_array:
+    """The pairs of a predicted and a true pixel of one class, an offset apart.
+
+    Looks up every offset of every predicted pixel in a map of the true ones. The
+    offsets are a table of a few dozen, so this is faster than a search tree.
+    """
+    reach = int(np.abs(offsets).max())
+    # A margin as wide as the reach: no lookup leaves the map.
+    width = shape[1] + 2 * reach
+    lookup = np.full((shape[0] + 2 * reach) * width, -1, np.int32)
+    steps = offsets[:, 0] * width + offsets[:, 1]
+    predicted_places = (predicted.rows + reach) * width + predicted.columns + reach
+    true_places = (true.rows + reach) * width + true.columns + reach
+
+    degrees = np.zeros(predicted.classes.size, np.int64)
+    neighbours = [np.zeros(0, np.int32)]
+    for label in np.intersect1d(predicted.classes, true.classes):
+        ours = _slice_of(true.classes, label)
+        lookup[true_places[ours]] = np.arange(ours.start, ours.stop)
+        for theirs in _parts(_slice_of(predicted.classes, label), len(steps)):
+            found = lookup[predicted_places[theirs][:, None] + steps[None, :]]
+            hit = found >= 0
+            degrees[theirs] = np.count_nonzero(hit, axis=1)
+            neighbours.append(found[hit])
+        lookup[true_places[ours]] = -1
+    indices = np.concatenate(neighbours)
+    indptr = np.concatenate([[0], np.cumsum(degrees)]).astype(np.int32)
+    return sparse.csr_array(
+        (np.ones(indices.size, np.int8), indices, indptr),
+        shape=(predicted.classes.size, true.classes.size),
+    )
+
+
+def _slice_of(classes: np.ndarray, label: int) -> slice:
+    """Where `label` lies in the sorted `classes`."""
+    start, stop = np.searchsorted(classes, [label, label + 1])
+    return slice(int(start), int(stop))
+
+
+def _parts(whole: slice, steps: int) -> Iterable[slice]:
+    """Cuts a slice so that a part times `steps` is about a million at most.
+
+    Bounds the memory of a large image, and keeps that of a small one in the cache.
+    """
+    length = max(1, 2**20 // steps)
+    for start in range(whole.start, whole.stop, length):
+        yield slice(start, min(start + length, whole.stop))
+
+
+def _disk(radius: float) -> np.ndarray:
+    """The integer offsets no longer than `radius`, int64 `[n 2]`, shortest first."""
+    # So that a distance equal to the radius counts whatever the rounding.
+    limit = radius**2 * (1 + 1e-9)
+    reach = int(radius) + 1
+    rows, columns = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    lengths = rows**2 + columns**2
+    order = np.argsort(lengths, axis=None, kind="stable")
+    order = order[: np.count_nonzero(lengths <= limit)]
+    return np.stack([rows.ravel()[order], columns.ravel()[order]], axis=1)
+
+
+def _blocks(array: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Each pixel, its right, lower and lower right neighbour: four times `[h w]`."""
+    padded = np.pad(array, ((0, 1), (0, 1)), mode="edge")
+    return array, padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]
+
+
+def _differs(pixel, right, below, across) -> np.ndarray:
+    return (pixel != right) | (pixel != below) | (pixel != across)
+
+
+def _per_class(classes: np.ndarray, num_classes: int) -> np.ndarray:
+    return np.bincount(classes, minlength=num_classes)
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Elementwise quotient, NaN where the denominator is 0."""
+    undefined = np.full(denominator.shape, np.nan)
+    return np.divide(numerator, denominator, out=undefined, where=denominator > 0)
+
+
+def _harmonic_mean(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Elementwise `2 a b / (a + b)`, 0 where both are 0."""
+    return np.nan_to_num(_ratio(2 * first * second, first + second))
+
+
+def _mean_of_defined(values: np.ndarray) -> float:
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if defined.size else float("nan")
+
+
+def _check(
+    prediction: np.ndarray, label: np.ndarray, num_classes: int, tolerance: float
+) -> None:
+    for name, array in (("prediction", prediction), ("label", label)):
+        if not np.issubdtype(array.dtype, np.integer) or array.ndim != 2:
+            raise InputError(
+                f"boundary F1: {name} is {array.dtype} with shape {array.shape}; "
+                "expected an integer [h w]"
+            )
+    if prediction.shape != label.shape or not label.size:
+        raise InputError(
+            f"boundary F1: prediction of size {prediction.shape} for a label of size "
+            f"{label.shape}; expected equal sizes of at least one pixel"
+        )
+    if not 1 <= num_classes <= VOID:
+        raise InputError(f"boundary F1: {num_classes} classes; expected 1 to {VOID}")
+    if not 0 <= tolerance <= 1:
+        raise InputError(
+            f"boundary F1: tolerance {tolerance}; expected a share of the image "
+            "diagonal in 0..1"
+        )
+    # The values of a scored label must be classes or void, of a prediction classes.
+    for name, values, also in (
+        ("prediction", prediction, ""),
+        ("label", label[label != VOID], f" or {VOID} (void)"),
+    ):
+        if values.size and not 0 <= values.min() <= values.max() < num_classes:
+            worst = values.min() if values.min() < 0 else values.max()
+            raise InputError(
+                f"boundary F1: {name} value {worst}; expected 0..{num_classes - 1}"
+                f"{also}"
+            )
+
+
+def _check_option(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InputError(
+            f"boundary F1: {name} {value!r}; expected one of {', '.join(choices)}"
+        )
