@@ -17,7 +17,7 @@ from segjax.configuration import Config
 CONFIG = Config(
     name="camvid_fcn_basic",
     dataset="camvid",
-    model="fcn_basic",
+    model="fcn_basic_4x4",
     image_size=(180, 240),
     crop_size=(128, 160),
     scale_range=(0.8, 1.3),

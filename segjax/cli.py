@@ -1,10 +1,11 @@
 """Command lines: options from a dataclass, errors as one line and status 2."""
 
+import argparse
 import contextlib
 import io
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tyro
@@ -13,7 +14,11 @@ from segjax.errors import InputError
 
 
 def main(
-    run: Callable[[Any], Any], default: Any, *, args: list[str] | None = None
+    run: Callable[[Any], Any],
+    default: Any,
+    *,
+    presets: Mapping[str, Any] | None = None,
+    args: list[str] | None = None,
 ) -> None:
     """Parses options over `default` and calls `run` with the result.
 
@@ -24,8 +29,15 @@ def main(
     Args:
       run: what to do with the parsed configuration.
       default: a dataclass instance: the experiment's own numbers.
+      presets: others by name: `--preset NAME` takes one as the default instead.
       args: the command line; None reads `sys.argv`.
     """
+    args = sys.argv[1:] if args is None else args
+    try:
+        default = _preset(default, presets or {}, args)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
     config = _parse(default, args)
     _show_progress_messages()
     try:
@@ -33,6 +45,20 @@ def main(
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def _preset(default: Any, presets: Mapping[str, Any], args: list[str]) -> Any:
+    """The default that `--preset NAME` names, if it is among the options."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--preset", nargs="?")
+    name = parser.parse_known_args(args)[0].preset
+    if name is None or not presets:
+        return default
+    if name not in presets:
+        raise InputError(
+            f"unknown preset {name!r}: expected one of {', '.join(presets)}"
+        )
+    return presets[name]
 
 
 def _parse(default: Any, args: list[str] | None) -> Any:

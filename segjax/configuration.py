@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import jax
+import jax.numpy as jnp
 import tyro
 
 from segjax.class_weights import WeightsName
 from segjax.errors import InputError
 from segjax.models.zoo import build_model
 from segjax.schedules import ScheduleName
+from segjax.training.loop import SelectName
 from segjax.training.optimizers import OptimizerName
 
 
@@ -42,7 +44,7 @@ class Config:
     """Factor on the network's channels; 1 is the paper's network."""
 
     dropout: float = 0.0
-    """Rate of the dropout at the end of the encoder."""
+    """Rate of the network's dropout: FCN 0.5, U-Net not stated, SegNet-Basic none."""
 
     image_size: tuple[int, int] | None = None
     """Images are resized to this; labels are not, scores are at their resolution."""
@@ -58,6 +60,12 @@ class Config:
 
     photometric: float = 0.0
     """Strength 0..1 of random brightness, contrast and saturation."""
+
+    elastic: float = 0.0
+    """Standard deviation in pixels of random elastic deformation; 0: none."""
+
+    border_weight: tuple[float, float, int] | None = None
+    """U-Net's weight map of the loss: w0, sigma in pixels, the class of the cells."""
 
     class_weights: WeightsName | tuple[float, ...] = "none"
     """Weights of the loss: a rule, or one number per class."""
@@ -80,6 +88,9 @@ class Config:
     weight_decay: float = 0.0
     """Weight decay, on kernels only."""
 
+    init_from: Path | None = None
+    """Folder of a run whose weights this one starts from, where names agree."""
+
     clip_norm: float | None = None
     """Largest norm of the gradient; None does not clip."""
 
@@ -101,8 +112,11 @@ class Config:
     log_every: int = 20
     """Steps between log records."""
 
+    select: SelectName = "last"
+    """Which weights are scored: the last, or the best evaluated ones by this score."""
+
     panels: int = 3
-    """Images in the panels drawn at every evaluation; 0 draws none."""
+    """Images in the panels of every evaluation and predictions kept; 0: none."""
 
     seed: int = 0
     """Seed of initialisation, order of data, augmentation and dropout."""
@@ -131,12 +145,18 @@ def check(config: Config) -> None:
         raise InputError(f"width is {config.width}, expected > 0")
     # Here and not when the step is traced: by then the run's folder exists.
     model = build_model(config.model, num_classes=1, width=config.width)
-    if any(side < 1 or side % model.multiple for side in config.crop_size):
-        height, width = config.crop_size
+    height, width = config.crop_size
+    needed = model.input_size((height - 2 * model.margin, width - 2 * model.margin))
+    if (height, width) != tuple(needed):
         raise InputError(
-            f"crop_size is {height}x{width}, but {config.model} needs both sides to "
-            f"be positive multiples of {model.multiple}"
+            f"crop_size is {height}x{width}, but {config.model} needs "
+            f"{needed[0]}x{needed[1]}, the next size that it takes"
         )
+    # Traced, not run: raises where a decoder needs what its encoder does not give.
+    image = jax.ShapeDtypeStruct((1, height, width, 3), jnp.float32)
+    jax.eval_shape(
+        lambda key, x: model.init(key, x, train=False), jax.random.key(0), image
+    )
 
 
 def plain(config: Config) -> dict[str, Any]:
@@ -150,7 +170,8 @@ _SMOKE = {
     "data_dir": None,
     "width": 0.125,
     "image_size": None,
-    "crop_size": (32, 48),
+    "elastic": 0.0,
+    "border_weight": None,
     "class_weights": "none",
     "warmup_steps": 0,
     "steps": 2,
@@ -164,10 +185,16 @@ SMOKE_DATA = {"size": (48, 64), "counts": {"train": 4, "val": 2, "test": 2}}
 def smoke(config: Config) -> Config:
     """The same experiment in two tiny steps, in a temporary folder if none is given."""
     devices = jax.device_count()
+    # The smallest crop that all networks take, whatever they lose at the border.
+    sizes = [
+        build_model(name, num_classes=1).input_size((32, 48))
+        for name in getattr(config, "models", (config.model,))
+    ]
     workdir = config.workdir or Path(tempfile.mkdtemp(prefix="segjax_smoke_"))
     return dataclasses.replace(
         config,
         **_SMOKE,
+        crop_size=tuple(map(max, zip(*sizes, strict=True))),
         workdir=workdir,
         batch_size=2 * devices,
         eval_batch_size=2 * devices,

@@ -6,8 +6,8 @@ network and the recipe, trains, and scores.
 """
 
 import dataclasses
-import json
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,78 +15,84 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+from flax import linen as nn
 from rich.console import Console
 
-from segjax import class_weights, configuration, metrics, schedules
+from segjax import class_weights, configuration, schedules
 from segjax.configuration import Config
 from segjax.data import pipeline
 from segjax.data.datasets import Dataset, open_dataset
-from segjax.data.source import Example, Source
+from segjax.data.source import Source
 from segjax.errors import InputError
 from segjax.models.zoo import build_model, count_parameters
 from segjax.report.panels import draw_panels
 from segjax.report.tables import Row, class_table, comparison_table
-from segjax.training import loop, parallel, steps
+from segjax.results import Result, read_result, write_result
+from segjax.scoring import majority_baseline, score
+from segjax.training import checkpoint, loop, parallel, steps
+from segjax.training.initialization import transfer
 from segjax.training.optimizers import make_optimizer
 from segjax.training.state import TrainState, create_state
-from segjax.training.workdir import claim_workdir, write_json
+from segjax.training.workdir import claim_workdir
 
 
 @dataclasses.dataclass(frozen=True)
-class Result:
-    """What an experiment measured.
+class Experiment:
+    """Everything but a run: data opened, network built, steps jitted.
+
+    Runs of several seeds share one, and so its compiled programs.
 
     Attributes:
-      config: as it ran.
-      workdir: folder of the run.
-      split: the split that was scored: "test" where there is one, else "val".
-      scores: `segjax.training.loop.evaluate` of the last weights on that split.
-      baseline: the scores of calling every pixel the training set's commonest class.
-      parameters: trainable parameters.
-      step_seconds: median wall time of one training step; None if none was timed.
-      images: the first `config.panels` images spread over the split.
-      labels: their labels.
-      predictions: the network's predictions for them.
-      dataset: what it was trained on.
+      config: as it will run.
+      dataset: what it trains on.
+      report_split: the split that is scored: "test" where there is one, else "val".
+      eval_sizes: split -> options of `pipeline.eval_batches` that fix its shape.
+      mesh: the devices.
+      model: the network.
+      tx: the optimiser.
+      learning_rate: step -> rate.
+      train_step: jitted `(state, batch) -> (state, sums)`; it donates the state.
+      eval_step: jitted `(variables, batch) -> sums`.
     """
 
     config: Config
-    workdir: Path
-    split: str
-    scores: dict[str, Any]
-    baseline: dict[str, Any]
-    parameters: int
-    step_seconds: float | None
-    images: list[np.ndarray]
-    labels: list[np.ndarray]
-    predictions: list[np.ndarray]
     dataset: Dataset
+    report_split: str
+    eval_sizes: dict[str, dict[str, Any]]
+    mesh: jax.sharding.Mesh
+    model: nn.Module
+    tx: optax.GradientTransformation
+    learning_rate: optax.Schedule
+    train_step: Callable
+    eval_step: Callable
 
 
-def run(config: Config, *, console: Console | None = None) -> Result:
-    """Trains and scores `config`; resumes what its `workdir` already holds.
+def prepare(config: Config, *, dataset: Dataset | None = None) -> Experiment:
+    """Opens the data and builds everything; checks all that can be checked.
 
-    Writes into the work directory: `config.json`, `log.jsonl`, `tensorboard/`,
-    `checkpoints/`, `panels/STEP.png` and, at the end, `result.json`. Nothing is
-    written before everything that can be checked has been.
+    Writes nothing but prepared records.
+
+    Args:
+      config: what to run; `smoke` replaces its sizes by tiny ones.
+      dataset: already opened; None opens `config.dataset`.
 
     Raises:
       InputError: an option, file or folder is wrong; the message says which.
     """
-    console = console or Console()
     if config.smoke:
         config = configuration.smoke(config)
-    workdir = config.workdir or Path("runs") / config.name
     mesh = parallel.make_mesh()
     configuration.check(config)
     for field in ("batch_size", "eval_batch_size"):
         parallel.check_batch_size(getattr(config, field), mesh, field=field)
-    dataset = open_dataset(
-        config.dataset,
-        data_dir=config.data_dir,
-        prepared_dir=config.prepared_dir,
-        **configuration.SMOKE_DATA if config.smoke else {},
-    )
+    if dataset is None:
+        dataset = open_dataset(
+            config.dataset,
+            data_dir=config.data_dir,
+            prepared_dir=config.prepared_dir,
+            **configuration.SMOKE_DATA if config.smoke else {},
+        )
     for split in ("train", "val"):
         if split not in dataset.splits:
             raise InputError(
@@ -95,10 +101,6 @@ def run(config: Config, *, console: Console | None = None) -> Result:
             )
     train = dataset.splits["train"]
     report_split = "test" if "test" in dataset.splits else "val"
-    eval_sizes = {
-        split: _eval_size(dataset.splits[split], image_size=config.image_size)
-        for split in {"val", report_split}
-    }
     num_classes = dataset.table.num_classes
     model = build_model(
         config.model,
@@ -121,136 +123,188 @@ def run(config: Config, *, console: Console | None = None) -> Result:
         weight_decay=config.weight_decay,
         clip_norm=config.clip_norm,
     )
-    train_step = parallel.jit_train_step(
-        partial(
-            steps.train_step,
-            model=model,
-            tx=tx,
-            seed=config.seed,
-            class_weights=weights,
-            ema_decay=config.ema_decay or 0.0,
-        ),
-        mesh,
-    )
-    eval_step = parallel.jit_eval_step(
-        partial(
-            steps.eval_step,
-            model=model,
-            num_classes=num_classes,
-            class_weights=weights,
-        ),
-        mesh,
-    )
-    predict_step = jax.jit(partial(steps.predict_step, model=model))
-
-    def evaluate(state: TrainState, split: str) -> dict[str, Any]:
-        source = dataset.splits[split]
-        return loop.evaluate(
-            eval_step,
-            state.eval_variables,
-            pipeline.eval_batches(
-                source,
-                batch_size=config.eval_batch_size,
-                **eval_sizes[split],
-                **_this_process(),
+    # Raises for options that the pipeline cannot take.
+    train_batches(config, train).close()
+    experiment = Experiment(
+        config=config,
+        dataset=dataset,
+        report_split=report_split,
+        eval_sizes={
+            split: _eval_size(dataset.splits[split], image_size=config.image_size)
+            for split in {"val", report_split}
+        },
+        mesh=mesh,
+        model=model,
+        tx=tx,
+        learning_rate=rate,
+        train_step=parallel.jit_train_step(
+            partial(
+                steps.train_step,
+                model=model,
+                tx=tx,
+                class_weights=weights,
+                ema_decay=config.ema_decay or 0.0,
             ),
-            mesh=mesh,
-            num_examples=len(source),
-        )
+            mesh,
+        ),
+        eval_step=parallel.jit_eval_step(
+            partial(
+                steps.eval_step,
+                model=model,
+                num_classes=num_classes,
+                class_weights=weights,
+            ),
+            mesh,
+        ),
+    )
+    if config.init_from is not None:
+        initial_state(experiment, seed=config.seed)  # raises if it does not fit
+    return experiment
 
-    def predict(state: TrainState, split: str) -> tuple[list[Example], list]:
-        source = dataset.splits[split]
-        examples = [source[i] for i in _spread(config.panels, len(source))]
-        if not examples:
-            return [], []
-        one_by_one = pipeline.eval_batches(
-            examples, batch_size=1, num_threads=0, **eval_sizes[split]
+
+def initial_state(experiment: Experiment, *, seed: int) -> TrainState:
+    """The state a run starts from: random weights, or those of `init_from`.
+
+    Raises:
+      InputError: `init_from` is not a run, or its weights do not fit.
+    """
+    config = experiment.config
+    state = create_state(
+        experiment.model, experiment.tx, seed=seed, ema=config.ema_decay is not None
+    )
+    if config.init_from is None:
+        return state
+    params, batch_stats = checkpoint.read_variables(config.init_from / "checkpoints")
+    params, report = transfer(state.params, params)
+    logging.getLogger(__name__).info(
+        "%d arrays from %s, random: %s, unused: %s",
+        len(report.copied),
+        config.init_from,
+        ", ".join(report.kept) or "none",
+        ", ".join(report.ignored) or "none",
+    )
+    if state.batch_stats:
+        batch_stats, _ = transfer(state.batch_stats, batch_stats)
+        state = state.replace(batch_stats=batch_stats)
+    ema_params = params if config.ema_decay is not None else None
+    return state.replace(params=params, ema_params=ema_params)
+
+
+def run(config: Config, *, console: Console | None = None) -> Result:
+    """Trains and scores `config`; resumes what its `workdir` already holds.
+
+    Raises:
+      InputError: an option, file or folder is wrong; the message says which. Nothing
+        is written before everything that can be checked has been.
+    """
+    return train(prepare(config), console=console)
+
+
+def train(
+    experiment: Experiment,
+    *,
+    seed: int | None = None,
+    workdir: Path | None = None,
+    console: Console | None = None,
+) -> Result:
+    """Trains and scores one run; a finished one is read from its folder.
+
+    Writes into the work directory: `config.json`, `log.jsonl`, `tensorboard/`,
+    `checkpoints/`, `panels/STEP.png` and, at the end, `predictions/` and
+    `result.json`.
+
+    Args:
+      experiment: what to run.
+      seed: instead of the configuration's.
+      workdir: instead of the configuration's.
+      console: where progress and results are printed.
+
+    Raises:
+      InputError: the folder holds another run, or cannot be written.
+    """
+    console = console or Console()
+    config = experiment.config
+    workdir = workdir or config.workdir or Path("runs") / config.name
+    seed = config.seed if seed is None else seed
+    config = dataclasses.replace(config, workdir=workdir, seed=seed)
+    plain = configuration.plain(config)
+    claim_workdir(workdir, plain)
+    if (workdir / "result.json").is_file():
+        return read_result(workdir)
+
+    dataset = experiment.dataset
+    shown = _spread(config.panels, len(dataset.splits["val"]))
+    predicted: dict[int, np.ndarray] = {}
+
+    def evaluate(state: TrainState) -> dict[str, Any]:
+        scores, predictions = _score(
+            experiment, state, "val", boundaries=False, keep=shown
         )
-        predictions = [
-            np.asarray(predict_step(state.eval_variables, batch))[0]
-            for batch in one_by_one
-        ]
-        # Padding to a common size is undone.
-        return examples, [
-            p[: e["label"].shape[0], : e["label"].shape[1]]
-            for p, e in zip(predictions, examples, strict=True)
-        ]
+        predicted.update(predictions)
+        return scores
 
     def panels(state: TrainState, step: int) -> np.ndarray:
-        examples, predictions = predict(state, "val")
+        # fit() draws right after it has evaluated this very state.
+        examples = [dataset.splits["val"][index] for index in shown]
         return draw_panels(
             workdir / "panels" / f"{step:06d}.png",
             images=[e["image"] for e in examples],
             labels=[e["label"] for e in examples],
-            predictions={"prediction": predictions},
+            predictions={"prediction": [predicted[i] for i in shown]},
             table=dataset.table,
             title=f"{config.name}: {config.model}, step {step}",
         )
 
-    train_batches(
-        config, train
-    ).close()  # raises for options that the pipeline cannot take
-    plain = configuration.plain(config)
-    claim_workdir(workdir, plain)
     fitted = loop.fit(
-        create_state(
-            model,
-            tx,
-            key=jax.random.key(config.seed),
-            ema=config.ema_decay is not None,
-        ),
-        train_step=train_step,
-        train_batches=partial(train_batches, config, train),
-        evaluate_state=partial(evaluate, split="val"),
-        learning_rate=rate,
-        mesh=mesh,
+        initial_state(experiment, seed=seed),
+        train_step=experiment.train_step,
+        train_batches=partial(train_batches, config, dataset.splits["train"]),
+        evaluate_state=evaluate,
+        learning_rate=experiment.learning_rate,
+        mesh=experiment.mesh,
         workdir=workdir,
         config=plain,
         steps=config.steps,
         log_every=config.log_every,
         eval_every=config.eval_every,
-        draw_panels=panels if config.panels else None,
+        select=config.select,
+        draw_panels=panels if shown else None,
+        title=f"{config.model}, seed {seed}",
         console=console,
     )
-    examples, predictions = predict(fitted.state, report_split)
+    split = experiment.report_split
+    source = dataset.splits[split]
+    indices = _spread(config.panels, len(source))
+    scores, predictions = _score(experiment, fitted.state, split, keep=indices)
     result = Result(
-        config=config,
         workdir=workdir,
-        split=report_split,
-        scores=evaluate(fitted.state, report_split),
-        baseline=majority_baseline(train, dataset.splits[report_split], num_classes),
-        parameters=count_parameters(model),
-        step_seconds=fitted.step_seconds or _previous_step_seconds(workdir),
-        images=[e["image"] for e in examples],
-        labels=[e["label"] for e in examples],
-        predictions=predictions,
-        dataset=dataset,
+        split=split,
+        step=fitted.selected_step,
+        scores=scores,
+        baseline=majority_baseline(dataset.splits["train"], source, dataset.table),
+        parameters=count_parameters(experiment.model),
+        step_seconds=fitted.step_seconds,
+        indices=tuple(indices),
+        predictions=tuple(predictions[index] for index in indices),
     )
-    write_json(
-        workdir / "result.json",
-        {
-            "split": result.split,
-            "scores": loop.json_scores(result.scores),
-            "baseline": loop.json_scores(result.baseline),
-            "parameters": result.parameters,
-            "step_seconds": result.step_seconds,
-        },
-    )
-    return result
+    write_result(result, dataset.table)
+    return read_result(workdir)
 
 
 def main(config: Config) -> None:
     """Runs one experiment and prints its scores, for a script's command line."""
     console = Console()
-    result = run(config, console=console)
+    experiment = prepare(config)
+    result = train(experiment, console=console)
+    config = experiment.config
     rows = [
-        Row(result.config.model, result.scores, result.parameters, result.step_seconds),
+        Row(config.model, result.scores, result.parameters, result.step_seconds),
         Row("majority class", result.baseline, None, None),
     ]
     images = result.scores["num_images"]
-    where = f"{result.config.dataset} {result.split}, {images} images"
-    console.print(comparison_table(rows, title=f"{result.config.name}: {where}"))
-    console.print(class_table(rows, result.dataset.table, title="IoU by class"))
+    where = f"{config.dataset} {result.split}, {images} images"
+    console.print(comparison_table(rows, title=f"{config.name}: {where}"))
+    console.print(class_table(rows, experiment.dataset.table, title="IoU by class"))
     console.print(f"log, panels and checkpoints: {result.workdir}")
 
 
@@ -265,6 +319,8 @@ def train_batches(
         scale_range=config.scale_range,
         flip=config.flip,
         photometric=config.photometric,
+        elastic=config.elastic,
+        border_weight=config.border_weight,
         image_size=config.image_size,
         seed=config.seed,
         start_step=start_step,
@@ -276,15 +332,22 @@ def _this_process() -> dict[str, int]:
     return {"shard_index": jax.process_index(), "shard_count": jax.process_count()}
 
 
-def majority_baseline(
-    train: Source, source: Source, num_classes: int
-) -> dict[str, Any]:
-    """Scores on `source` of calling every pixel the commonest class of `train`."""
-    counts, _ = class_weights.class_pixel_counts(train, num_classes)
-    true, _ = class_weights.class_pixel_counts(source, num_classes)
-    confusion = np.zeros((num_classes, num_classes), np.int64)
-    confusion[:, counts.sum(axis=0).argmax()] = true.sum(axis=0)
-    return {**metrics.scores(confusion), "num_images": len(source)}
+def _score(experiment, state, split, **options):
+    source = experiment.dataset.splits[split]
+    return score(
+        experiment.eval_step,
+        state.eval_variables,
+        pipeline.eval_batches(
+            source,
+            batch_size=experiment.config.eval_batch_size,
+            **experiment.eval_sizes[split],
+            **_this_process(),
+        ),
+        source,
+        table=experiment.dataset.table,
+        mesh=experiment.mesh,
+        **options,
+    )
 
 
 def _eval_size(source, *, image_size) -> dict[str, tuple[int, int]]:
@@ -297,10 +360,3 @@ def _eval_size(source, *, image_size) -> dict[str, tuple[int, int]]:
 def _spread(count: int, length: int) -> list[int]:
     count = min(count, length)
     return [(2 * i + 1) * length // (2 * count) for i in range(count)]
-
-
-def _previous_step_seconds(workdir: Path) -> float | None:
-    path = workdir / "result.json"
-    if not path.is_file():
-        return None
-    return json.loads(path.read_text(encoding="utf-8"))["step_seconds"]

@@ -5,6 +5,7 @@ Counts are int32 per batch; the caller adds them up in int64 over the data set, 
 "Fully Convolutional Networks for Semantic Segmentation", section 5.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import chex
@@ -74,6 +75,11 @@ def scores(confusion: np.ndarray) -> dict[str, Any]:
         "fwiou": float(_ratio(np.sum(true * np.nan_to_num(iou)), true.sum())),
         "iou": iou.tolist(),
     }
+
+
+def mean_iou_of(iou: Sequence[float], ids: Sequence[int]) -> float:
+    """Mean IoU of the classes `ids`, those without one left out; NaN if none has."""
+    return _mean_of_defined(np.asarray(iou, np.float64)[list(ids)])
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

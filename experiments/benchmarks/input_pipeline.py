@@ -68,9 +68,9 @@ def main(benchmark: Benchmark) -> None:
     )
     rate = schedules.learning_rate("constant", peak=1e-3, steps=1)
     tx = make_optimizer(config.optimizer, rate)
-    state = parallel.replicate(mesh, create_state(model, tx, key=jax.random.key(0)))
+    state = parallel.replicate(mesh, create_state(model, tx, seed=0))
     train_step = parallel.jit_train_step(
-        partial(steps.train_step, model=model, tx=tx, seed=0), mesh
+        partial(steps.train_step, model=model, tx=tx), mesh
     )
     batch = parallel.shard_batch(mesh, next(batches))
     state, sums = train_step(state, batch)

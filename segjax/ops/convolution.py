@@ -20,6 +20,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from segjax.ops import depthwise
+
 _DIMENSION_NUMBERS = ("NHWC", "HWIO", "NHWC")
 # Below these sizes of a kernel, and of the wider factor of its matrix product, a block
 # does too little arithmetic for what copying its columns costs, and XLA's own weight
@@ -54,8 +56,10 @@ def conv_general_dilated(
     summation, with sums in at least float32. It is used where it is the faster one:
     2-D convolutions of floating-point `[b h w c]` maps with stride 1, without
     dilation or groups, by 1x1 kernels and by kernels with enough weights (3x3 from 64
-    to 64 channels, 7x7 from 3 to 64, but not 3x3 from 3 to 64). Everything else is
-    XLA's.
+    to 64 channels, 7x7 from 3 to 64, but not 3x3 from 3 to 64). Depthwise
+    convolutions with stride 1 and one filter a channel, dilated or not, are those of
+    `segjax.ops.depthwise`: on CPU the output and both gradients equal XLA's up to
+    the order of summation. Everything else is XLA's.
 
     Args:
       lhs: Maps `[b h w c_in]` (or as `dimension_numbers` says).
@@ -74,29 +78,41 @@ def conv_general_dilated(
     Returns:
       What `jax.lax.conv_general_dilated` returns.
     """
-    is_plain = (
+    is_ordinary = (
         lhs.ndim == 4
         and jnp.issubdtype(lhs.dtype, jnp.floating)
+        and lhs.dtype == rhs.dtype
         and dimension_numbers is not None
         and lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
         == lax.conv_dimension_numbers(lhs.shape, rhs.shape, _DIMENSION_NUMBERS)
-        and feature_group_count == batch_group_count == 1
+        and batch_group_count == 1
         and preferred_element_type is None
         and out_sharding is None
         and all(
             step == 1
-            for steps in (window_strides, lhs_dilation, rhs_dilation)
+            for steps in (window_strides, lhs_dilation)
             for step in steps or ()
         )
     )
-    if is_plain:
+    if is_ordinary:
+        dilation = tuple(map(int, rhs_dilation or (1, 1)))
+        pads = padding
         if isinstance(padding, str):
-            padding = lax.padtype_to_pads(
-                lhs.shape[1:3], rhs.shape[:2], window_strides, padding
+            reach = [
+                (k - 1) * step + 1
+                for k, step in zip(rhs.shape[:2], dilation, strict=True)
+            ]
+            pads = lax.padtype_to_pads(lhs.shape[1:3], reach, window_strides, padding)
+        pads = tuple((int(before), int(after)) for before, after in pads)
+        if feature_group_count == 1:
+            if dilation == (1, 1) and _weight_gradient_by_rows_wins(rhs.shape, pads):
+                return _conv(lhs, rhs, pads, precision)
+        elif feature_group_count == lhs.shape[3] and depthwise.is_depthwise(
+            lhs.shape, rhs.shape, padding=pads, dilation=dilation
+        ):
+            return depthwise.depthwise_conv(
+                lhs, rhs, padding=pads, dilation=dilation, precision=precision
             )
-        pads = tuple((int(before), int(after)) for before, after in padding)
-        if _weight_gradient_by_rows_wins(rhs.shape, pads):
-            return _conv(lhs, rhs, pads, precision)
     return lax.conv_general_dilated(
         lhs,
         rhs,

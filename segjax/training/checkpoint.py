@@ -5,32 +5,33 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-BEST_METRIC = "miou"
+from segjax.errors import InputError
 
 
-def open_checkpoints(folder: Path) -> ocp.CheckpointManager:
+def open_checkpoints(folder: Path, *, best: str = "miou") -> ocp.CheckpointManager:
     """Opens `folder` (made if missing) for saving and restoring.
 
-    Kept are the newest checkpoint and the one of highest validation mIoU. Saves are
-    asynchronous and atomic: a killed save leaves a temporary folder that no restore
-    looks at. Close the manager to wait for the last save.
+    Kept are the newest checkpoint and the one whose validation score `best` is
+    highest. Saves are asynchronous and atomic: a killed save leaves a temporary
+    folder that no restore looks at. Close the manager to wait for the last save.
     """
     # max_to_keep with best_fn would delete the newest checkpoint when it is not
     # among the best, and a resumed run would lose work: hence a policy of both.
     keep = checkpoint_managers.AnyPreservationPolicy(
         [
             checkpoint_managers.LatestN(1),
-            checkpoint_managers.BestN(get_metric_fn=lambda m: m[BEST_METRIC], n=1),
+            checkpoint_managers.BestN(get_metric_fn=lambda m: m[best], n=1),
         ]
     )
     return ocp.CheckpointManager(
         folder.resolve(),
         options=ocp.CheckpointManagerOptions(
             preservation_policy=keep,
-            best_fn=lambda m: m[BEST_METRIC],
+            best_fn=lambda m: m[best],
             best_mode="max",
         ),
         item_names=("state", "meta"),
@@ -43,11 +44,12 @@ def save(
     *,
     step: int,
     meta: Mapping[str, Any],
-    miou: float,
+    scores: Mapping[str, float],
 ) -> None:
     """Saves `state` and `meta` (JSON values) as checkpoint `step`; a no-op if there.
 
-    `miou` is the validation score of exactly this state; it decides what is kept.
+    `scores` are the validation scores of exactly this state, finite; one of them
+    decides what is kept.
     """
     if step in manager.all_steps():
         return
@@ -57,7 +59,7 @@ def save(
             state=ocp.args.StandardSave(state),
             meta=ocp.args.JsonSave(dict(meta)),
         ),
-        metrics={BEST_METRIC: miou},
+        metrics=dict(scores),
     )
 
 
@@ -68,3 +70,34 @@ def restore(manager: ocp.CheckpointManager, like: Any, *, step: int) -> Any:
         step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
     )
     return restored.state
+
+
+def read_variables(folder: Path, *, best: bool = False) -> tuple[Any, Any]:
+    """Reads parameters and batch statistics of a run, whatever its network was.
+
+    Args:
+      folder: the run's `checkpoints`.
+      best: the best checkpoint's instead of the latest one's.
+
+    Returns:
+      `(params, batch_stats)` as nested dicts of numpy arrays; those that evaluation
+      uses, so the moving average where the run keeps one.
+
+    Raises:
+      InputError: there is no checkpoint.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; expected a run's checkpoints")
+    manager = open_checkpoints(folder)
+    try:
+        step = manager.best_step() if best else manager.latest_step()
+        if step is None:
+            raise InputError(f"{folder}: holds no checkpoint")
+        restored = manager.restore(
+            step, args=ocp.args.Composite(state=ocp.args.StandardRestore())
+        ).state
+    finally:
+        manager.close()
+    restored = jax.tree.map(np.asarray, restored)
+    params = restored.get("ema_params") or restored["params"]
+    return params, restored.get("batch_stats") or {}

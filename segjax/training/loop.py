@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -28,19 +28,23 @@ from segjax.training.state import TrainState
 
 HostBatch = dict[str, np.ndarray]
 
+SelectName = Literal["last", "pixel_accuracy", "miou"]
+
 
 @dataclasses.dataclass(frozen=True)
 class FitResult:
     """What training leaves.
 
     Attributes:
-      state: the last state.
+      state: the selected state.
+      selected_step: the step that `state` is of.
       step_seconds: median wall time of one step in seconds, data included and
         compilation, evaluation and saving excluded; None if no step was timed.
       train_seconds: wall time of this call, everything included.
     """
 
     state: TrainState
+    selected_step: int
     step_seconds: float | None
     train_seconds: float
 
@@ -52,6 +56,7 @@ def evaluate(
     *,
     mesh: jax.sharding.Mesh,
     num_examples: int,
+    visit: Callable[[int, np.ndarray], None] | None = None,
 ) -> dict[str, Any]:
     """Scores a whole split: one confusion matrix, every image once.
 
@@ -61,6 +66,8 @@ def evaluate(
       batches: host batches, the last one padded.
       mesh: where batches go.
       num_examples: images in the split.
+      visit: called with the index and the prediction, uint8 `[h w]`, of every
+        image; the prediction has the batch's size, padding included.
 
     Returns:
       `segjax.metrics.scores` of the split's confusion matrix, plus `loss` (mean over
@@ -69,9 +76,16 @@ def evaluate(
     Raises:
       RuntimeError: images were missed or seen twice.
     """
-    totals = None
+    totals, first = None, 0
     for batch in batches:
         sums = eval_step(variables, parallel.shard_batch(mesh, batch))
+        predictions = sums.pop("prediction")
+        if visit is not None:
+            predictions = np.asarray(predictions)
+            for index, prediction in enumerate(predictions, start=first):
+                if index < num_examples:
+                    visit(index, prediction)
+            first += len(predictions)
         sums = jax.tree.map(lambda x: _wide(np.asarray(x)), jax.device_get(sums))
         totals = sums if totals is None else jax.tree.map(np.add, totals, sums)
     if totals is None or totals["seen"] != num_examples:
@@ -105,7 +119,9 @@ def fit(
     steps: int,
     log_every: int,
     eval_every: int,
+    select: SelectName = "last",
     draw_panels: Callable[[TrainState, int], np.ndarray] | None = None,
+    title: str = "training",
     console: Console | None = None,
 ) -> FitResult:
     """Trains `state` until `steps` updates are done, resuming from `workdir`.
@@ -123,7 +139,11 @@ def fit(
       log_every: steps between log records.
       eval_every: steps between evaluations, each followed by a checkpoint and
         panels; the last step is always evaluated and saved.
+      select: which evaluated state is returned: the "last", or the one with the
+        highest "pixel_accuracy" or "miou" on the validation split (of equals the
+        latest).
       draw_panels: `(state, step) -> pixels`, writes a picture and returns it.
+      title: of what is printed.
       console: where progress and results are printed.
 
     Raises:
@@ -131,7 +151,9 @@ def fit(
     """
     console = console or Console()
     started = time.perf_counter()
-    manager = checkpoint.open_checkpoints(workdir / "checkpoints")
+    manager = checkpoint.open_checkpoints(
+        workdir / "checkpoints", best="miou" if select == "last" else select
+    )
     latest = manager.latest_step()
     state = parallel.replicate(mesh, state)
     if latest is not None:
@@ -142,8 +164,9 @@ def fit(
         manager.close()
         raise InputError(f"{workdir} is at step {first}, past the {steps} asked for")
     if first == steps:
+        state, selected = _select(manager, state, select)
         manager.close()
-        return FitResult(state, None, time.perf_counter() - started)
+        return FitResult(state, selected, None, time.perf_counter() - started)
     log = RunLog(workdir, config=config, start_step=first)
     windows: list[float] = []
     batches = train_batches(first)
@@ -161,7 +184,7 @@ def fit(
     try:
         with progress:
             task = progress.add_task(
-                workdir.name, total=steps, completed=first, figures="compiling"
+                title, total=steps, completed=first, figures="compiling"
             )
             clock, images = time.perf_counter(), 0
             for step in range(first + 1, steps + 1):
@@ -193,7 +216,7 @@ def fit(
                     scores = evaluate_state(state)
                     log.write("eval", step, json_scores(scores))
                     progress.console.print(
-                        f"{workdir.name} step {step:>6}: val loss "
+                        f"{title}, step {step:>6}: val loss "
                         f"{scores['loss']:.3f}  mIoU {scores['miou']:.4f}  pixel "
                         f"accuracy {scores['pixel_accuracy']:.4f}"
                     )
@@ -202,19 +225,34 @@ def fit(
                         state,
                         step=step,
                         meta={"config": config},
-                        miou=_finite(scores["miou"]),
+                        scores={
+                            name: _finite(scores[name])
+                            for name in ("miou", "pixel_accuracy")
+                        },
                     )
                     if draw_panels is not None:
                         log.image("panels", step, draw_panels(state, step))
                     clock = time.perf_counter()
+        state, selected = _select(manager, state, select)
     finally:
         log.close()
         manager.close()
     return FitResult(
         state=state,
+        selected_step=selected,
         step_seconds=statistics.median(windows) if windows else None,
         train_seconds=time.perf_counter() - started,
     )
+
+
+def _select(manager, state: TrainState, select: SelectName) -> tuple[TrainState, int]:
+    if select == "last":
+        return state, int(state.step)
+    manager.wait_until_finished()
+    step = manager.best_step()
+    if step == int(state.step):
+        return state, step
+    return checkpoint.restore(manager, state, step=step), step
 
 
 def _train_record(pending: list[dict[str, jax.Array]], step: int) -> dict[str, float]:
@@ -232,7 +270,7 @@ def _train_record(pending: list[dict[str, jax.Array]], step: int) -> dict[str, f
 
 
 def _finite(x: float) -> float:
-    """A split of nothing but void has no mIoU; it must not rank as best."""
+    """A split of nothing but void has no score; it must not rank as best."""
     return float(x) if math.isfinite(x) else -1.0
 
 

@@ -15,7 +15,10 @@ class TrainState:
     """One immutable pytree; a step maps it to the next.
 
     Attributes:
-      step: int32 scalar, number of updates done; randomness is derived from it.
+      step: int32 scalar, number of updates done.
+      seed: int32 scalar; all randomness of a step is derived from seed and step. It
+        is data and not a constant of the program, so that runs of several seeds
+        share one compilation.
       params: trainable parameters, float32.
       batch_stats: running statistics of batch normalisation, float32.
       opt_state: Optax's state.
@@ -23,6 +26,7 @@ class TrainState:
     """
 
     step: jax.Array
+    seed: jax.Array
     params: Any
     batch_stats: Any
     opt_state: optax.OptState
@@ -39,27 +43,27 @@ def create_state(
     model: Segmenter,
     tx: optax.GradientTransformation,
     *,
-    key: jax.Array,
+    seed: int,
     ema: bool = False,
     channels: int = 3,
 ) -> TrainState:
-    """Initialises parameters and optimiser state from `key`.
+    """Initialises parameters and optimiser state from `seed`.
 
-    Parameters depend on `key` only, not on any image size.
+    Parameters depend on `seed` only, not on any image size.
     """
-    side = 2 * model.multiple
-    image = jnp.zeros((1, side, side, channels), jnp.float32)
+    image = jnp.zeros((1, *model.input_size((1, 1)), channels), jnp.float32)
 
     @jax.jit
-    def init(key):
-        variables = model.init(key, image, train=False)
+    def init(seed):
+        variables = model.init(jax.random.key(seed), image, train=False)
         params = variables["params"]
         return TrainState(
             step=jnp.zeros((), jnp.int32),
+            seed=seed,
             params=params,
             batch_stats=variables.get("batch_stats", {}),
             opt_state=tx.init(params),
             ema_params=params if ema else None,
         )
 
-    return init(key)
+    return init(jnp.asarray(seed, jnp.int32))

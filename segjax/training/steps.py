@@ -4,6 +4,7 @@ A step reads no flag, no clock and no device count. Sums leave it, not means: th
 host divides once, so the figures do not depend on how a batch was split.
 """
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ import optax
 from segjax import losses, metrics
 from segjax.models.segmenter import Segmenter
 from segjax.ops.normalization import normalize
-from segjax.ops.resampling import crop_to, pad_to_multiple, resize_bilinear
+from segjax.ops.resampling import crop_to, resize_bilinear
 from segjax.training.state import TrainState
 
 Batch = dict[str, jax.Array]
@@ -25,19 +26,19 @@ def train_step(
     *,
     model: Segmenter,
     tx: optax.GradientTransformation,
-    seed: int,
     class_weights: jax.Array | None = None,
     ema_decay: float = 0.0,
     axis_name: str | None = None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """One update on the mean cross-entropy of the batch's labelled pixels.
+    """One update on the weighted mean cross-entropy of the batch's labelled pixels.
 
     Args:
       state: where training stands.
-      batch: `image` uint8 `[b h w 3]`, `label` uint8 `[b h w]`, 255 = void.
+      batch: `image` uint8 `[b h w 3]`, `label` uint8 `[b h w]`, 255 = void, and
+        maybe `weight` float32 `[b h w]`, factors on the pixels' class weights. Where
+        the network loses a margin, the label and the weight lose it, too.
       model: the network; its `axis_name` must be this `axis_name`.
       tx: the optimiser.
-      seed: of everything random; the step's own key is folded in from `state.step`.
       class_weights: `[k]`, or None for all one.
       ema_decay: of the moving average, read only if `state` keeps one.
       axis_name: pmapped axis, over which sums are added before any division. None
@@ -47,7 +48,7 @@ def train_step(
       The next state, and sums: `loss_sum`, `loss_weight`, `grad_norm` (a norm, of
       the gradient before clipping).
     """
-    key = jax.random.fold_in(jax.random.key(seed), state.step)
+    key = jax.random.fold_in(jax.random.key(state.seed), state.step)
 
     def loss_fn(params):
         outputs, updates = model.apply(
@@ -57,8 +58,15 @@ def train_step(
             rngs={"dropout": key},
             mutable=["batch_stats"],
         )
+        logits = outputs["logits"]
+        covered = partial(
+            crop_to, size=logits.shape[1:3], offset=(model.margin, model.margin)
+        )
         loss_sum, loss_weight = losses.cross_entropy(
-            outputs["logits"], batch["label"], class_weights=class_weights
+            logits,
+            covered(batch["label"]),
+            class_weights=class_weights,
+            pixel_weights=covered(batch["weight"]) if "weight" in batch else None,
         )
         return loss_sum, (loss_weight, updates)
 
@@ -80,6 +88,7 @@ def train_step(
         ema_params = optax.incremental_update(params, ema_params, 1.0 - ema_decay)
     next_state = TrainState(
         step=state.step + 1,
+        seed=state.seed,
         params=params,
         batch_stats=updates.get("batch_stats", {}),
         opt_state=opt_state,
@@ -102,13 +111,21 @@ def predict_logits(
 ) -> jax.Array:
     """Class scores at `size` for images of any size.
 
-    The image `[b h w 3]` uint8 is mirrored at its bottom and right to a size that
-    the network can take, the border's scores are dropped, and the logits, not the
-    label, are resized to `size`. Returns float32 `[b *size k]`.
+    The image `[b h w 3]` uint8 is continued by its mirror image, by the network's
+    margin at the top and left and at the bottom and right to a size that it can take;
+    the scores of what was added are dropped, and the logits, not the label, are
+    resized to `size`. Returns float32 `[b *size k]`.
     """
-    padded = pad_to_multiple(image, model.multiple, mode="symmetric")
+    height, width = image.shape[1:3]
+    padded_size = model.input_size((height, width))
+    before = model.margin
+    rows, columns = (
+        (before, padded - before - side)
+        for padded, side in zip(padded_size, (height, width), strict=True)
+    )
+    padded = jnp.pad(image, ((0, 0), rows, columns, (0, 0)), mode="symmetric")
     logits = model.apply(variables, normalize(padded), train=False)["logits"]
-    logits = crop_to(logits, image.shape[1:3])
+    logits = crop_to(logits, (height, width))
     if logits.shape[1:3] != tuple(size):
         logits = resize_bilinear(logits, size, align_corners=False)
     return logits
@@ -122,7 +139,7 @@ def eval_step(
     num_classes: int,
     class_weights: jax.Array | None = None,
 ) -> dict[str, jax.Array]:
-    """Scores one batch at the label's resolution.
+    """Predicts and scores one batch at the label's resolution.
 
     Args:
       variables: of the model, `params` and `batch_stats`.
@@ -132,8 +149,9 @@ def eval_step(
       class_weights: of the loss.
 
     Returns:
-      `confusion` int32 `[k k]` (rows true, columns predicted), `loss_sum`,
-      `loss_weight`, and `seen` int32, the number of valid images.
+      Sums: `confusion` int32 `[k k]` (rows true, columns predicted), `loss_sum`,
+      `loss_weight`, and `seen` int32, the number of valid images. And `prediction`
+      uint8 `[b h w]`, the most probable class of every pixel.
     """
     label = batch["label"]
     logits = predict_logits(
@@ -142,12 +160,13 @@ def eval_step(
     loss_sum, loss_weight = losses.cross_entropy(
         logits, label, class_weights=class_weights
     )
-    prediction = jnp.argmax(logits, axis=-1)
+    prediction = jnp.argmax(logits, axis=-1).astype(jnp.uint8)
     return {
         "confusion": metrics.confusion_matrix(prediction, label, num_classes),
         "loss_sum": loss_sum,
         "loss_weight": loss_weight,
         "seen": jnp.sum(batch["valid"].astype(jnp.int32)),
+        "prediction": prediction,
     }
 
 

@@ -8,7 +8,7 @@ from segjax.errors import InputError
 
 # Fields of a configuration that say where files lie: they change no number, so a run
 # may be resumed with others.
-_FREE_FIELDS = frozenset({"data_dir", "prepared_dir", "workdir"})
+FREE_FIELDS = frozenset({"data_dir", "prepared_dir", "workdir"})
 
 
 def claim_workdir(workdir: Path, config: dict[str, Any]) -> None:
@@ -25,7 +25,7 @@ def claim_workdir(workdir: Path, config: dict[str, Any]) -> None:
         except ValueError as error:
             raise InputError(f"{path} is not JSON: {error}") from error
         for field in sorted(found.keys() | config.keys()):
-            if field in _FREE_FIELDS or found.get(field) == config.get(field):
+            if field in FREE_FIELDS or found.get(field) == config.get(field):
                 continue
             raise InputError(
                 f"workdir {workdir} holds a run of {found.get('name')!r} with "

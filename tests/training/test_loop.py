@@ -37,7 +37,7 @@ def setup():
     model = build_model("segnet_basic", num_classes=CLASSES, width=0.1, dropout=0.2)
     tx = optax.sgd(0.05, momentum=0.9)
     mesh = parallel.make_mesh()
-    train_step = partial(steps.train_step, model=model, tx=tx, seed=0)
+    train_step = partial(steps.train_step, model=model, tx=tx)
     eval_step = partial(steps.eval_step, model=model, num_classes=CLASSES)
     source = make_source()
 
@@ -53,7 +53,7 @@ def setup():
     jitted_eval = parallel.jit_eval_step(eval_step, mesh)
     return {
         "model": model,
-        "state": lambda: create_state(model, tx, key=jax.random.key(0)),
+        "state": lambda: create_state(model, tx, seed=0),
         "mesh": mesh,
         "eval_step": jitted_eval,
         "fit": partial(
@@ -108,6 +108,27 @@ def test_four_steps_are_two_and_two(setup, tmp_path):
     assert [r["step"] for r in log("whole")] == [2, 2, 4, 4]
 
 
+def test_best_weights_are_selected_by_the_score_that_is_named(setup, tmp_path):
+    # Accuracy falls while mIoU rises and falls: each choice has a state of its own.
+    made_up = {2: (0.2, 0.9), 4: (0.6, 0.8), 6: (0.4, 0.7)}
+
+    def evaluate(state):
+        miou, accuracy = made_up[int(state.step)]
+        return {"miou": miou, "pixel_accuracy": accuracy, "loss": 0.0}
+
+    for select, step in (("last", 6), ("miou", 4), ("pixel_accuracy", 2)):
+        for _ in range(2):  # the second call finds a finished run
+            fitted = setup["fit"](
+                setup["state"](),
+                workdir=tmp_path / select,
+                steps=6,
+                eval_every=2,
+                select=select,
+                evaluate_state=evaluate,
+            )
+            assert (fitted.selected_step, int(fitted.state.step)) == (step, step)
+
+
 def test_a_finished_run_is_not_trained_further(setup, tmp_path):
     first = setup["fit"](setup["state"](), workdir=tmp_path, steps=2, eval_every=2)
     text = (tmp_path / "log.jsonl").read_text()
@@ -160,10 +181,8 @@ def test_each_decoder_overfits_four_images(name, tmp_path):
     model = build_model(name, num_classes=CLASSES, width=0.25)
     tx = optax.sgd(0.1, momentum=0.9)
     mesh = parallel.make_mesh()
-    state = parallel.replicate(mesh, create_state(model, tx, key=jax.random.key(0)))
-    step = parallel.jit_train_step(
-        partial(steps.train_step, model=model, tx=tx, seed=0), mesh
-    )
+    state = parallel.replicate(mesh, create_state(model, tx, seed=0))
+    step = parallel.jit_train_step(partial(steps.train_step, model=model, tx=tx), mesh)
     batches = pipeline.eval_batches(source, batch_size=4)
     batch = parallel.shard_batch(mesh, next(iter(batches)))
     for _ in range(150):

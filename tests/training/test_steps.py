@@ -18,15 +18,28 @@ from segjax.training.state import TrainState, create_state
 
 
 class SoftmaxRegression(nn.Module):
-    """A 1x1 convolution: its loss and gradient have a closed form."""
+    """A 1x1 convolution: its loss and gradient have a closed form.
+
+    It drops `margin` pixels on every side and takes sides of `step` times anything.
+    """
 
     num_classes: int
-    multiple: int = 1
+    margin: int = 0
+    step: int = 1
+
+    @nn.nowrap
+    def input_size(self, size):
+        return tuple(-(-(n + 2 * self.margin) // self.step) * self.step for n in size)
 
     @nn.compact
     def __call__(self, image, *, train):
         del train
-        return {"logits": nn.Dense(self.num_classes, name="dense")(image)}
+        height, width = image.shape[1:3]
+        assert height % self.step == width % self.step == 0
+        covered = image[
+            :, self.margin : height - self.margin, self.margin : width - self.margin
+        ]
+        return {"logits": nn.Dense(self.num_classes, name="dense")(covered)}
 
 
 def make_batch(seed=0, shape=(4, 6, 8), num_classes=3, void=0.3):
@@ -46,12 +59,13 @@ def numpy_gradient(params, batch, weights):
     """Weighted cross-entropy of softmax regression: sums and their gradient."""
     x = (batch["image"] / 255.0 - IMAGENET_MEAN) / IMAGENET_STD
     x, y = x.reshape(-1, 3), batch["label"].reshape(-1)
-    x, y = x[y != VOID], y[y != VOID]
+    pixel_weights = batch.get("weight", np.ones(batch["label"].shape)).reshape(-1)
+    x, y, pixel_weights = x[y != VOID], y[y != VOID], pixel_weights[y != VOID]
     kernel, bias = (np.asarray(params["dense"][k], float) for k in ("kernel", "bias"))
     z = x @ kernel + bias
     p = np.exp(z - z.max(axis=1, keepdims=True))
     p /= p.sum(axis=1, keepdims=True)
-    w = weights[y]
+    w = weights[y] * pixel_weights
     loss = -(w * np.log(p[np.arange(len(y)), y])).sum()
     delta = w[:, None] * (p - np.eye(p.shape[1])[y])
     return loss, w.sum(), x.T @ delta / w.sum(), delta.sum(axis=0) / w.sum()
@@ -66,7 +80,7 @@ def test_normalize_by_hand():
 @pytest.mark.parametrize("weights", [None, (0.5, 1.0, 4.0)])
 def test_update_is_gradient_descent_on_the_mean_over_labelled_pixels(weights):
     model, tx = SoftmaxRegression(3), optax.sgd(0.5)
-    state = create_state(model, tx, key=jax.random.key(0))
+    state = create_state(model, tx, seed=0)
     batch = make_batch()
     w = np.ones(3) if weights is None else np.array(weights)
     loss, weight, d_kernel, d_bias = numpy_gradient(state.params, batch, w)
@@ -75,7 +89,6 @@ def test_update_is_gradient_descent_on_the_mean_over_labelled_pixels(weights):
             steps.train_step,
             model=model,
             tx=tx,
-            seed=0,
             class_weights=None if weights is None else jnp.asarray(weights),
         )
     )(state, batch)
@@ -93,12 +106,40 @@ def test_update_is_gradient_descent_on_the_mean_over_labelled_pixels(weights):
     assert int(after.step) == 1
 
 
+@pytest.mark.parametrize("with_weight", [False, True])
+def test_a_margin_takes_its_border_off_label_and_weight(with_weight):
+    model, tx = SoftmaxRegression(3, margin=2), optax.sgd(0.5)
+    state = create_state(model, tx, seed=0)
+    batch = make_batch(shape=(4, 9, 12))
+    if with_weight:
+        weight = np.random.default_rng(1).uniform(0, 11, batch["label"].shape)
+        batch["weight"] = weight.astype(np.float32)
+    middle = {k: v[:, 2:7, 2:10] for k, v in batch.items() if k != "valid"}
+    weights = np.array([0.5, 1.0, 4.0])
+    loss, weight, d_kernel, d_bias = numpy_gradient(state.params, middle, weights)
+    after, sums = jax.jit(
+        partial(
+            steps.train_step,
+            model=model,
+            tx=tx,
+            class_weights=jnp.asarray(weights),
+        )
+    )(state, batch)
+    np.testing.assert_allclose(sums["loss_sum"], loss, rtol=1e-5)
+    np.testing.assert_allclose(sums["loss_weight"], weight, rtol=1e-5)
+    before = jax.device_get(state.params["dense"])
+    for name, gradient in (("kernel", d_kernel), ("bias", d_bias)):
+        np.testing.assert_allclose(
+            after.params["dense"][name], before[name] - 0.5 * gradient, atol=1e-6
+        )
+
+
 def test_a_batch_of_void_changes_nothing():
     model, tx = SoftmaxRegression(3), optax.sgd(0.5)
-    state = create_state(model, tx, key=jax.random.key(0))
+    state = create_state(model, tx, seed=0)
     batch = make_batch()
     batch["label"] = np.full_like(batch["label"], VOID)
-    after, sums = steps.train_step(state, batch, model=model, tx=tx, seed=0)
+    after, sums = steps.train_step(state, batch, model=model, tx=tx)
     assert float(sums["loss_sum"]) == 0.0
     assert float(sums["loss_weight"]) == 0.0
     jax.tree.map(np.testing.assert_array_equal, after.params, state.params)
@@ -106,8 +147,8 @@ def test_a_batch_of_void_changes_nothing():
 
 def test_moving_average_of_the_weights():
     model, tx = SoftmaxRegression(3), optax.sgd(0.5)
-    state = create_state(model, tx, key=jax.random.key(0), ema=True)
-    step = jax.jit(partial(steps.train_step, model=model, tx=tx, seed=0, ema_decay=0.9))
+    state = create_state(model, tx, seed=0, ema=True)
+    step = jax.jit(partial(steps.train_step, model=model, tx=tx, ema_decay=0.9))
     one, _ = step(state, make_batch(0))
     two, _ = step(one, make_batch(1))
     expected = (
@@ -125,12 +166,13 @@ def test_moving_average_of_the_weights():
 def test_randomness_is_a_function_of_seed_and_step():
     model = build_model("segnet_basic", num_classes=3, width=0.05, dropout=0.5)
     tx = optax.sgd(0.0)
-    state = create_state(model, tx, key=jax.random.key(0))
+    state = create_state(model, tx, seed=0)
     batch = make_batch(shape=(2, 16, 16))
 
-    @partial(jax.jit, static_argnames="seed")
+    @jax.jit
     def loss(state, seed):
-        _, sums = steps.train_step(state, batch, model=model, tx=tx, seed=seed)
+        state = state.replace(seed=jnp.int32(seed))
+        _, sums = steps.train_step(state, batch, model=model, tx=tx)
         return sums["loss_sum"]
 
     later = state.replace(step=state.step + 1)
@@ -146,9 +188,9 @@ def test_two_devices_do_what_one_does():
     states = []
     for devices in (jax.devices()[:1], jax.devices()[:2]):
         mesh = parallel.make_mesh(devices)
-        state = parallel.replicate(mesh, create_state(model, tx, key=jax.random.key(0)))
+        state = parallel.replicate(mesh, create_state(model, tx, seed=0))
         step = parallel.jit_train_step(
-            partial(steps.train_step, model=model, tx=tx, seed=0), mesh
+            partial(steps.train_step, model=model, tx=tx), mesh
         )
         for i in range(2):
             batch = make_batch(i, shape=(4, 16, 16))
@@ -173,7 +215,7 @@ def test_replicate_does_not_alias_what_it_copies():
 
 
 def variables_of(model):
-    state = create_state(model, optax.sgd(0.1), key=jax.random.key(0))
+    state = create_state(model, optax.sgd(0.1), seed=0)
     return state.eval_variables
 
 
@@ -195,6 +237,8 @@ def test_eval_step_counts_at_the_label_resolution():
         if true != VOID:
             expected[true, predicted] += 1
     np.testing.assert_array_equal(sums["confusion"], expected)
+    np.testing.assert_array_equal(sums["prediction"], prediction)
+    assert sums["prediction"].dtype == jnp.uint8
     assert int(sums["seen"]) == 1
 
 
@@ -210,9 +254,36 @@ def test_prediction_pads_to_what_the_network_takes_and_crops_back():
     )
 
 
+@pytest.mark.parametrize("size", [(6, 6), (7, 9), (3, 20)])
+def test_prediction_mirrors_the_margin_on_every_side(size):
+    # Needs sides of 8, so that the mirrored border is wider at the bottom and right.
+    class Neighbours(SoftmaxRegression):
+        """Scores the pixels two rows above and three columns to the right."""
+
+        @nn.compact
+        def __call__(self, image, *, train):
+            del train
+            height, width = image.shape[1:3]
+            assert height % 8 == width % 8 == 0
+            above, right = image[:, 1 : height - 5, 3:-3], image[:, 3:-3, 6:width]
+            return {"logits": jnp.concatenate([above, right], axis=-1)}
+
+    model = Neighbours(6, margin=3, step=8)
+    image = make_batch(shape=(2, *size))["image"]
+    predict = jax.jit(partial(steps.predict_logits, model=model, size=size))
+    logits = predict({"params": {}}, image)
+    padding = ((0, 0), (3, 3), (3, 3), (0, 0))
+    mirrored = normalize(jnp.asarray(np.pad(image, padding, mode="symmetric")))
+    height, width = size
+    expected = np.concatenate(
+        [mirrored[:, 1 : 1 + height, 3:-3], mirrored[:, 3:-3, 6 : 6 + width]], axis=-1
+    )
+    np.testing.assert_allclose(logits, expected, atol=1e-6)
+
+
 def test_weight_decay_is_for_kernels():
     model = build_model("segnet_basic", num_classes=3, width=0.05)
-    state = create_state(model, optax.sgd(0.1), key=jax.random.key(0))
+    state = create_state(model, optax.sgd(0.1), seed=0)
     mask = decayed(state.params)
     flat = jax.tree_util.tree_flatten_with_path(mask)[0]
     for path, is_decayed in flat:
@@ -241,7 +312,7 @@ def test_optimizers_by_hand(name, expected):
 
 def test_state_is_a_pytree_of_float32():
     model = build_model("segnet_basic", num_classes=3, width=0.05)
-    state = create_state(model, optax.sgd(0.1), key=jax.random.key(0))
+    state = create_state(model, optax.sgd(0.1), seed=0)
     assert isinstance(state, TrainState)
     for leaf in jax.tree.leaves((state.params, state.batch_stats)):
         assert leaf.dtype == jnp.float32
