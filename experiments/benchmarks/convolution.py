@@ -38,14 +38,12 @@ class Benchmark:
 
 def xla_conv(x, kernel):
     """A convolution with same padding, everything XLA's."""
-    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=_NHWC)
+    return _conv(lax.conv_general_dilated, x, kernel)
 
 
 def fast_conv(x, kernel):
-    """The same with segjax's weight gradient."""
-    return convolution.conv_general_dilated(
-        x, kernel, (1, 1), "SAME", dimension_numbers=_NHWC
-    )
+    """The same in segjax's form."""
+    return _conv(convolution.conv_general_dilated, x, kernel)
 
 
 def xla_upsample(x, kernel):
@@ -69,11 +67,24 @@ def fast_upsample(x, kernel):
     return convolution.conv_transpose(x, kernel, stride=2, padding=padding)
 
 
+# Both forms, the channels of the maps and the shape of the kernel.
 CASES = {
-    "convolution 7x7, 64 to 64": (xla_conv, fast_conv, (7, 7, 64, 64)),
-    "convolution 3x3, 64 to 64": (xla_conv, fast_conv, (3, 3, 64, 64)),
-    "transposed 2x2 stride 2, 64 to 64": (xla_upsample, fast_upsample, (2, 2, 64, 64)),
-    "transposed 4x4 stride 2, 11 to 11": (xla_upsample, fast_upsample, (4, 4, 11, 11)),
+    "convolution 7x7, 64 to 64": (xla_conv, fast_conv, 64, (7, 7, 64, 64)),
+    "convolution 3x3, 64 to 64": (xla_conv, fast_conv, 64, (3, 3, 64, 64)),
+    "depthwise 7x7, 64": (xla_conv, fast_conv, 64, (7, 7, 1, 64)),
+    "depthwise 3x3, 64": (xla_conv, fast_conv, 64, (3, 3, 1, 64)),
+    "transposed 2x2 stride 2, 64 to 64": (
+        xla_upsample,
+        fast_upsample,
+        64,
+        (2, 2, 64, 64),
+    ),
+    "transposed 4x4 stride 2, 11 to 11": (
+        xla_upsample,
+        fast_upsample,
+        11,
+        (4, 4, 11, 11),
+    ),
 }
 
 
@@ -83,9 +94,9 @@ def main(benchmark: Benchmark) -> None:
     for column in ("case", "XLA", "segjax", "ratio"):
         table.add_column(column, justify="left" if column == "case" else "right")
     size = (benchmark.batch_size, benchmark.height, benchmark.height * 4 // 3)
-    for name, (plain, fast, shape) in CASES.items():
+    for name, (plain, fast, channels, shape) in CASES.items():
         keys = jax.random.split(jax.random.key(0))
-        x = jax.random.normal(keys[0], (*size, shape[2]))
+        x = jax.random.normal(keys[0], (*size, channels))
         kernel = jax.random.normal(keys[1], shape)
         both = [jax.jit(_gradients(form)) for form in (plain, fast)]
         seconds = [[], []]
@@ -98,6 +109,17 @@ def main(benchmark: Benchmark) -> None:
         xla, own = (1000 * statistics.median(times) for times in seconds)
         table.add_row(name, f"{xla:.0f}", f"{own:.0f}", f"{xla / own:.1f}")
     Console().print(table)
+
+
+def _conv(form, x, kernel):
+    return form(
+        x,
+        kernel,
+        (1, 1),
+        "SAME",
+        dimension_numbers=_NHWC,
+        feature_group_count=x.shape[3] // kernel.shape[2],
+    )
 
 
 def _gradients(form):
