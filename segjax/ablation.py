@@ -221,7 +221,7 @@ def _compare(
     )
     settings = _settings(config, prepared, first)
     return Comparison(
-        title=f"{config.name.replace('_', ' ').capitalize()}: {config.dataset}",
+        title=config.name.replace("_", " ").capitalize(),
         command=command,
         split=f"{config.dataset} {first.split}, {first.scores['num_images']} images",
         settings=settings,
