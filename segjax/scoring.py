@@ -38,10 +38,12 @@ def score(
     Returns:
       The scores of `segjax.training.loop.evaluate` plus `thin_iou` (mean IoU of the
       data set's thin classes, NaN without any) and, if asked for, `boundary_f1`
-      (one-to-one matching, `segjax.boundary`); and index -> prediction, uint8 `[h w]`
-      of the label's size.
+      (one-to-one matching, `segjax.boundary`) and `boundary_f1_dilated` (what
+      dilation would have given instead); and index -> prediction, uint8 `[h w]` of
+      the label's size.
     """
-    matched, kept = [], {}
+    matched, dilated, kept = [], [], {}
+    options = {"num_classes": table.num_classes}
 
     def visit(index: int, prediction: np.ndarray) -> None:
         if not boundaries and index not in keep:
@@ -49,9 +51,8 @@ def score(
         label = source[index]["label"]
         prediction = prediction[: label.shape[0], : label.shape[1]]  # undoes padding
         if boundaries:
-            matched.append(
-                boundary.boundary_f1(prediction, label, num_classes=table.num_classes)
-            )
+            matched.append(boundary.boundary_f1(prediction, label, **options))
+            dilated.append(boundary.boundary_f1_dilated(prediction, label, **options))
         if index in keep:
             kept[index] = prediction.copy()
 
@@ -61,6 +62,7 @@ def score(
     scores["thin_iou"] = metrics.mean_iou_of(scores["iou"], table.thin_ids)
     if boundaries:
         scores["boundary_f1"] = boundary.mean_boundary_f1(matched)
+        scores["boundary_f1_dilated"] = boundary.mean_boundary_f1(dilated)
     return scores, kept
 
 

@@ -75,7 +75,8 @@ def test_smoke(path, prepared_dir, tmp_path):
     ]
     result = json.loads((run / "result.json").read_text())
     assert 0 <= result["scores"]["miou"] <= 1
-    assert 0 <= result["scores"]["boundary_f1"] <= 1
+    scores = result["scores"]
+    assert 0 <= scores["boundary_f1"] <= scores["boundary_f1_dilated"] <= 1
     assert (run / "panels" / "000002.png").is_file()
     assert (run / "checkpoints" / "2").is_dir()
 
