@@ -218,7 +218,8 @@ def fit(
                     progress.console.print(
                         f"{title}, step {step:>6}: val loss "
                         f"{scores['loss']:.3f}  mIoU {scores['miou']:.4f}  pixel "
-                        f"accuracy {scores['pixel_accuracy']:.4f}"
+                        f"accuracy {scores['pixel_accuracy']:.4f}",
+                        soft_wrap=True,
                     )
                     checkpoint.save(
                         manager,
