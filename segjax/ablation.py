@@ -346,7 +346,7 @@ def _notes(config: Ablation, prepared: Experiment, results) -> Sequence[str]:
     ]
     yield (
         f"Matched by dilation instead, it would be {np.mean(more):.3f} higher on "
-        f"average ({min(more):.3f} to {max(more):.3f}): `boundary_f1_dilated` in every "
+        f"average ({min(more):.3f} to {max(more):.3f}): boundary_f1_dilated in every "
         "result.json, for comparison with tools that do so."
     )
     thin = prepared.dataset.table.thin
