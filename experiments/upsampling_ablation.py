@@ -136,6 +136,8 @@ TABLE_1_CAMVID = dataclasses.replace(
     image_size=(90, 120),
     crop_size=(90, 120),
     class_weights="segnet_camvid",
+    steps=800,
+    eval_every=400,
     eval_batch_size=8,
 )
 
