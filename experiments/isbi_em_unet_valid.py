@@ -10,7 +10,7 @@ over seven rotations. Differs from it: no rotations; gray values vary by `photom
 the learning rate, which the paper does not state, is 1e-3 after 100 steps of warm-up;
 images are normalised; the score is the IoU on the last fifth of the labelled slices.
 
-Measured: not run at this size (a GPU's work). At an eighth of the channels see README.
+Measured: not run at this size (a GPU's work).
 """
 
 from segjax import cli, experiment

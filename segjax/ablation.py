@@ -138,10 +138,14 @@ def _slug(model: str) -> str:
 def _costs(
     config: Ablation, experiments: dict[str, Experiment], path: Path
 ) -> dict[str, Costs]:
-    """Measured, or read where the same networks were measured before."""
+    """Measured, or read where the same were measured on this hardware before."""
     if not config.timing_rounds:
         return {}
-    key = {"models": list(config.models), "rounds": config.timing_rounds}
+    key = {
+        "models": list(config.models),
+        "rounds": config.timing_rounds,
+        "hardware": _hardware(),
+    }
     if path.is_file():
         found = json.loads(path.read_text(encoding="utf-8"))
         if {name: found.get(name) for name in key} == key:

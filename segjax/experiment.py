@@ -175,7 +175,10 @@ def initial_state(experiment: Experiment, *, seed: int) -> TrainState:
     if config.init_from is None:
         return state
     params, batch_stats = checkpoint.read_variables(config.init_from / "checkpoints")
-    params, report = transfer(state.params, params)
+    try:
+        params, report = transfer(state.params, params)
+    except InputError as error:
+        raise InputError(f"init_from {config.init_from}: {error}") from error
     logging.getLogger(__name__).info(
         "%d arrays from %s, random: %s, unused: %s",
         len(report.copied),

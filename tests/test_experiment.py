@@ -17,6 +17,7 @@ from segjax.configuration import Config
 from segjax.data.datasets import open_dataset
 from segjax.data.labels import LabelTable
 from segjax.errors import InputError
+from segjax.training import checkpoint
 from segjax.training.workdir import claim_workdir
 
 ROOT = Path(__file__).parents[1]
@@ -95,6 +96,30 @@ def test_a_finished_run_gives_the_same_result_again(prepared_dir, tmp_path):
         np.testing.assert_array_equal(a, b)
     with pytest.raises(InputError, match="holds a run of 'test' with seed = 0, not 1"):
         experiment.run(dataclasses.replace(config, seed=1), console=console)
+
+
+def test_a_run_starts_from_the_weights_of_another(prepared_dir, tmp_path):
+    config = dataclasses.replace(
+        CONFIG, smoke=True, workdir=tmp_path / "first", prepared_dir=prepared_dir
+    )
+    experiment.run(config, console=Console(quiet=True))
+    # Another decoder on the same encoder.
+    prepared = experiment.prepare(
+        dataclasses.replace(
+            config,
+            model="segnet_basic_encoder_addition",
+            init_from=tmp_path / "first",
+            ema_decay=0.9,
+        )
+    )
+    state = experiment.initial_state(prepared, seed=1)
+    params, batch_stats = checkpoint.read_variables(tmp_path / "first" / "checkpoints")
+    jax.tree.map(np.testing.assert_array_equal, state.params, params)
+    jax.tree.map(np.testing.assert_array_equal, state.ema_params, params)
+    jax.tree.map(np.testing.assert_array_equal, state.batch_stats, batch_stats)
+    wider = dataclasses.replace(prepared.config, smoke=False, width=0.25)
+    with pytest.raises(InputError, match=r"init_from .*first: .*expected equal shapes"):
+        experiment.prepare(wider, dataset=prepared.dataset)
 
 
 @pytest.mark.parametrize(

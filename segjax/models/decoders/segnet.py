@@ -15,7 +15,12 @@ class SegNetDecoder(nn.Module):
     many channels as the switches have; where the deepest map has others (U-Net's
     1024 against 512), a 1x1 convolution matches them first.
 
-    Source: SegNet (arXiv 1511.00561) section 3 and the authors' prototxts.
+    Source: SegNet (arXiv 1511.00561) section 3 and the authors' `segnet_train.prototxt`,
+    whose layers `stages` of `segnet_vgg16_bn` are. Differs from them: no dropout in the
+    decoder (the SUN version has 0.5 after three of its convolutions, and after the
+    last three poolings); batch normalisation has epsilon 1e-5 and running averages
+    instead of a pass over the training set; the image is normalised per channel
+    instead of by local contrast.
 
     Attributes:
       num_classes: channels of the logits.
