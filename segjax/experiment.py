@@ -26,6 +26,7 @@ from segjax.data.datasets import Dataset, open_dataset
 from segjax.data.source import Source
 from segjax.errors import InputError
 from segjax.models.zoo import build_model, count_parameters
+from segjax.ops.normalization import IMAGENET_MEAN, IMAGENET_STD
 from segjax.report.panels import draw_panels
 from segjax.report.tables import Row, class_table, comparison_table
 from segjax.results import Result, read_result, write_result
@@ -174,9 +175,9 @@ def initial_state(experiment: Experiment, *, seed: int) -> TrainState:
     )
     if config.init_from is None:
         return state
-    params, batch_stats = checkpoint.read_variables(config.init_from / "checkpoints")
+    saved = checkpoint.read(config.init_from / "checkpoints")
     try:
-        params, report = transfer(state.params, params)
+        params, report = transfer(state.params, saved.params)
     except InputError as error:
         raise InputError(f"init_from {config.init_from}: {error}") from error
     logging.getLogger(__name__).info(
@@ -187,7 +188,7 @@ def initial_state(experiment: Experiment, *, seed: int) -> TrainState:
         ", ".join(report.ignored) or "none",
     )
     if state.batch_stats:
-        batch_stats, _ = transfer(state.batch_stats, batch_stats)
+        batch_stats, _ = transfer(state.batch_stats, saved.batch_stats)
         state = state.replace(batch_stats=batch_stats)
     ema_params = params if config.ema_decay is not None else None
     return state.replace(params=params, ema_params=ema_params)
@@ -267,6 +268,7 @@ def train(
         mesh=experiment.mesh,
         workdir=workdir,
         config=plain,
+        meta=_prediction_meta(plain, dataset),
         steps=config.steps,
         log_every=config.log_every,
         eval_every=config.eval_every,
@@ -333,6 +335,19 @@ def train_batches(
 
 def _this_process() -> dict[str, int]:
     return {"shard_index": jax.process_index(), "shard_count": jax.process_count()}
+
+
+def _prediction_meta(plain: dict[str, Any], dataset: Dataset) -> dict[str, Any]:
+    """All that prediction needs beside the weights: it is in every checkpoint."""
+    return {
+        "config": plain,
+        "labels": {
+            "names": list(dataset.table.names),
+            "colors": [list(color) for color in dataset.table.colors],
+            "thin": list(dataset.table.thin),
+        },
+        "normalization": {"mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)},
+    }
 
 
 def _score(experiment, state, split, **options):

@@ -113,10 +113,12 @@ def test_a_run_starts_from_the_weights_of_another(prepared_dir, tmp_path):
         )
     )
     state = experiment.initial_state(prepared, seed=1)
-    params, batch_stats = checkpoint.read_variables(tmp_path / "first" / "checkpoints")
-    jax.tree.map(np.testing.assert_array_equal, state.params, params)
-    jax.tree.map(np.testing.assert_array_equal, state.ema_params, params)
-    jax.tree.map(np.testing.assert_array_equal, state.batch_stats, batch_stats)
+    saved = checkpoint.read(tmp_path / "first" / "checkpoints")
+    jax.tree.map(np.testing.assert_array_equal, state.params, saved.params)
+    jax.tree.map(np.testing.assert_array_equal, state.ema_params, saved.params)
+    jax.tree.map(np.testing.assert_array_equal, state.batch_stats, saved.batch_stats)
+    assert saved.meta["labels"]["names"][:2] == ["Sky", "Building"]
+    assert saved.meta["config"]["model"] == "segnet_basic"
     wider = dataclasses.replace(prepared.config, smoke=False, width=0.25)
     with pytest.raises(InputError, match=r"init_from .*first: .*expected equal shapes"):
         experiment.prepare(wider, dataset=prepared.dataset)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -72,32 +72,52 @@ def restore(manager: ocp.CheckpointManager, like: Any, *, step: int) -> Any:
     return restored.state
 
 
-def read_variables(folder: Path, *, best: bool = False) -> tuple[Any, Any]:
-    """Reads parameters and batch statistics of a run, whatever its network was.
+class Saved(NamedTuple):
+    """What a checkpoint holds, whatever its network was.
+
+    Attributes:
+      step: updates done.
+      params: parameters that evaluation uses (the moving average where the run keeps
+        one), nested dicts of numpy arrays.
+      batch_stats: running statistics of batch normalisation, likewise.
+      meta: what `save` was given.
+    """
+
+    step: int
+    params: Any
+    batch_stats: Any
+    meta: dict[str, Any]
+
+
+def read(folder: Path, *, best: str | None = None) -> Saved:
+    """Reads the latest checkpoint of a run, or its best one.
 
     Args:
       folder: the run's `checkpoints`.
-      best: the best checkpoint's instead of the latest one's.
-
-    Returns:
-      `(params, batch_stats)` as nested dicts of numpy arrays; those that evaluation
-      uses, so the moving average where the run keeps one.
+      best: name of the validation score that is highest; None reads the latest.
 
     Raises:
       InputError: there is no checkpoint.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; expected a run's checkpoints")
-    manager = open_checkpoints(folder)
+    manager = open_checkpoints(folder, **({"best": best} if best else {}))
     try:
         step = manager.best_step() if best else manager.latest_step()
         if step is None:
             raise InputError(f"{folder}: holds no checkpoint")
         restored = manager.restore(
-            step, args=ocp.args.Composite(state=ocp.args.StandardRestore())
-        ).state
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore()
+            ),
+        )
     finally:
         manager.close()
-    restored = jax.tree.map(np.asarray, restored)
-    params = restored.get("ema_params") or restored["params"]
-    return params, restored.get("batch_stats") or {}
+    state = jax.tree.map(np.asarray, restored.state)
+    return Saved(
+        step=step,
+        params=state.get("ema_params") or state["params"],
+        batch_stats=state.get("batch_stats") or {},
+        meta=restored.meta,
+    )

@@ -116,6 +116,7 @@ def fit(
     mesh: jax.sharding.Mesh,
     workdir: Path,
     config: dict[str, Any],
+    meta: dict[str, Any],
     steps: int,
     log_every: int,
     eval_every: int,
@@ -134,7 +135,8 @@ def fit(
       learning_rate: step -> rate, for the log only.
       mesh: where state and batches live.
       workdir: receives `log.jsonl`, `tensorboard/`, `checkpoints/`.
-      config: written to the log and into every checkpoint; JSON values.
+      config: written to the log; JSON values.
+      meta: written into every checkpoint; JSON values.
       steps: updates in all, resumed ones included.
       log_every: steps between log records.
       eval_every: steps between evaluations, each followed by a checkpoint and
@@ -225,7 +227,7 @@ def fit(
                         manager,
                         state,
                         step=step,
-                        meta={"config": config},
+                        meta=meta,
                         scores={
                             name: _finite(scores[name])
                             for name in ("miou", "pixel_accuracy")

@@ -46,20 +46,24 @@ def test_variables_of_a_run_are_read_without_knowing_its_network(tmp_path):
     tx = make_optimizer("adamw", optax.constant_schedule(0.1))
     folder = tmp_path / "checkpoints"
     with pytest.raises(InputError, match="no such folder"):
-        checkpoint.read_variables(folder)
+        checkpoint.read(folder)
     manager = checkpoint.open_checkpoints(folder)
     state = create_state(model, tx, seed=0)
     averaged = state.replace(ema_params=jax.tree.map(lambda x: x + 1.0, state.params))
     scores = {"miou": 0.5, "pixel_accuracy": 0.5}
-    checkpoint.save(manager, state, step=1, meta={}, scores=scores)
+    meta = {"config": {"a": [1, None]}}
+    checkpoint.save(manager, state, step=1, meta=meta, scores=scores)
     manager.wait_until_finished()
-    params, batch_stats = checkpoint.read_variables(folder)
-    jax.tree.map(np.testing.assert_array_equal, params, state.params)
-    jax.tree.map(np.testing.assert_array_equal, batch_stats, state.batch_stats)
-    checkpoint.save(manager, averaged, step=2, meta={}, scores=scores)
+    saved = checkpoint.read(folder)
+    assert (saved.step, saved.meta) == (1, meta)
+    jax.tree.map(np.testing.assert_array_equal, saved.params, state.params)
+    jax.tree.map(np.testing.assert_array_equal, saved.batch_stats, state.batch_stats)
+    worse = {"miou": 0.4, "pixel_accuracy": 0.4}
+    checkpoint.save(manager, averaged, step=2, meta=meta, scores=worse)
     manager.close()
-    params, _ = checkpoint.read_variables(folder)
-    jax.tree.map(np.testing.assert_array_equal, params, averaged.ema_params)
+    saved = checkpoint.read(folder)
+    jax.tree.map(np.testing.assert_array_equal, saved.params, averaged.ema_params)
+    assert checkpoint.read(folder, best="miou").step == 1
 
 
 def test_round_trip_is_exact_and_keeps_types(tmp_path):

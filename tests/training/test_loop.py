@@ -73,6 +73,7 @@ def setup():
             learning_rate=lambda step: 0.05,
             mesh=mesh,
             config={"seed": 0},
+            meta={"config": {"seed": 0}},
             log_every=2,
             console=Console(quiet=True),
         ),
