@@ -25,10 +25,10 @@ lint: $(READY)
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-$(READY): pyproject.toml requirements.txt requirements-dev.txt
+$(READY): pyproject.toml requirements.txt requirements-dev.txt requirements-gigapixel.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install -qq --upgrade pip
-	$(VENV)/bin/python -m pip install -qq --editable . -r requirements-dev.txt
+	$(VENV)/bin/python -m pip install -qq --editable .[gigapixel] -r requirements-dev.txt
 	touch $@
 
 clean:
