@@ -164,6 +164,28 @@ def plain(config: Config) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(config), default=str))
 
 
+def from_plain(values: dict[str, Any]) -> Config:
+    """The configuration that `plain` made JSON values of.
+
+    Raises:
+      InputError: a field is missing or unknown: another version wrote it.
+    """
+    names = {field.name for field in dataclasses.fields(Config)}
+    if names != set(values):
+        strangers = ", ".join(sorted(names ^ set(values)))
+        raise InputError(
+            f"configuration was written by another version of segjax: {strangers}"
+        )
+    paths = ("data_dir", "prepared_dir", "workdir", "init_from")
+
+    def value(name, x):
+        if name in paths and x is not None:
+            return Path(x)
+        return tuple(x) if isinstance(x, list) else x
+
+    return Config(**{name: value(name, x) for name, x in values.items()})
+
+
 # What --smoke replaces, in the configuration and in the embedded data.
 _SMOKE = {
     "dataset": "street_scenes",

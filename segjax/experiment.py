@@ -241,8 +241,8 @@ def train(
     predicted: dict[int, np.ndarray] = {}
 
     def evaluate(state: TrainState) -> dict[str, Any]:
-        scores, predictions = _score(
-            experiment, state, "val", boundaries=False, keep=shown
+        scores, predictions = score_split(
+            experiment, state.eval_variables, "val", boundaries=False, keep=shown
         )
         predicted.update(predictions)
         return scores
@@ -280,7 +280,9 @@ def train(
     split = experiment.report_split
     source = dataset.splits[split]
     indices = _spread(config.panels, len(source))
-    scores, predictions = _score(experiment, fitted.state, split, keep=indices)
+    scores, predictions = score_split(
+        experiment, fitted.state.eval_variables, split, keep=indices
+    )
     result = Result(
         workdir=workdir,
         split=split,
@@ -294,6 +296,27 @@ def train(
     )
     write_result(result, dataset.table)
     return read_result(workdir)
+
+
+def score_split(
+    experiment: Experiment, variables: dict[str, Any], split: str, **options: Any
+) -> tuple[dict[str, Any], dict[int, np.ndarray]]:
+    """Scores variables of the model on a split; see `segjax.scoring.score`."""
+    source = experiment.dataset.splits[split]
+    return score(
+        experiment.eval_step,
+        variables,
+        pipeline.eval_batches(
+            source,
+            batch_size=experiment.config.eval_batch_size,
+            **experiment.eval_sizes[split],
+            **_this_process(),
+        ),
+        source,
+        table=experiment.dataset.table,
+        mesh=experiment.mesh,
+        **options,
+    )
 
 
 def main(config: Config) -> None:
@@ -348,24 +371,6 @@ def _prediction_meta(plain: dict[str, Any], dataset: Dataset) -> dict[str, Any]:
         },
         "normalization": {"mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)},
     }
-
-
-def _score(experiment, state, split, **options):
-    source = experiment.dataset.splits[split]
-    return score(
-        experiment.eval_step,
-        state.eval_variables,
-        pipeline.eval_batches(
-            source,
-            batch_size=experiment.config.eval_batch_size,
-            **experiment.eval_sizes[split],
-            **_this_process(),
-        ),
-        source,
-        table=experiment.dataset.table,
-        mesh=experiment.mesh,
-        **options,
-    )
 
 
 def _eval_size(source, *, image_size) -> dict[str, tuple[int, int]]:

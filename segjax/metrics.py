@@ -46,18 +46,19 @@ def scores(confusion: np.ndarray) -> dict[str, Any]:
     """Turns the confusion counts of a data set into scores.
 
     With n_ij the pixels of class i predicted as j and t_i those of class i, a
-    class's IoU is `n_ii / (t_i + sum_j n_ji - n_ii)`. A class that occurs neither in
-    the labels nor in the predictions has none (NaN) and is left out of the mean; one
-    that is predicted but never true counts with 0. Class accuracy is the mean of
-    `n_ii / t_i` over the classes that occur in the labels.
+    class's IoU is `n_ii / (t_i + sum_j n_ji - n_ii)` and its Dice coefficient (F1)
+    `2 n_ii / (t_i + sum_j n_ji)`. A class that occurs neither in the labels nor in the
+    predictions has none (NaN) and is left out of the mean; one that is predicted but
+    never true counts with 0 (`segjax.policies` has other rules, by name). Class
+    accuracy is the mean of `n_ii / t_i` over the classes that occur in the labels.
 
     Args:
       confusion: integer `[k k]`, rows the true class, columns the predicted one.
 
     Returns:
-      dict of `pixel_accuracy`, `class_accuracy`, `miou`, `fwiou` (floats in 0..1)
-      and `iou` (list of k floats, NaN where a class has none). Without any labelled
-      pixel all are NaN.
+      dict of `pixel_accuracy`, `class_accuracy`, `miou`, `fwiou`, `mdice` (mean Dice;
+      floats in 0..1) and `iou`, `dice` (lists of k floats, NaN where a class has
+      none). Without any labelled pixel all are NaN.
     """
     confusion = np.asarray(confusion)
     chex.assert_rank(confusion, 2)
@@ -66,14 +67,17 @@ def scores(confusion: np.ndarray) -> dict[str, Any]:
     confusion = confusion.astype(np.float64)
     right = np.diag(confusion)
     true = confusion.sum(axis=1)
-    union = true + confusion.sum(axis=0) - right
-    iou = _ratio(right, union)
+    predicted = confusion.sum(axis=0)
+    iou = _ratio(right, true + predicted - right)
+    dice = _ratio(2 * right, true + predicted)
     return {
         "pixel_accuracy": float(_ratio(right.sum(), true.sum())),
         "class_accuracy": _mean_of_defined(_ratio(right, true)),
         "miou": _mean_of_defined(iou),
         "fwiou": float(_ratio(np.sum(true * np.nan_to_num(iou)), true.sum())),
+        "mdice": _mean_of_defined(dice),
         "iou": iou.tolist(),
+        "dice": dice.tolist(),
     }
 
 

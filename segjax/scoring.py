@@ -22,6 +22,7 @@ def score(
     mesh: jax.sharding.Mesh,
     boundaries: bool = True,
     keep: Sequence[int] = (),
+    visit: Callable[[int, np.ndarray, np.ndarray], None] | None = None,
 ) -> tuple[dict[str, Any], dict[int, np.ndarray]]:
     """Scores a whole split in one pass.
 
@@ -34,6 +35,7 @@ def score(
       mesh: where batches go.
       boundaries: whether boundaries are scored, too.
       keep: indices of images whose predictions are returned.
+      visit: called with the index, prediction and label, uint8 `[h w]`, of every image.
 
     Returns:
       The scores of `segjax.training.loop.evaluate` plus `thin_iou` (mean IoU of the
@@ -45,8 +47,8 @@ def score(
     matched, dilated, kept = [], [], {}
     options = {"num_classes": table.num_classes}
 
-    def visit(index: int, prediction: np.ndarray) -> None:
-        if not boundaries and index not in keep:
+    def take(index: int, prediction: np.ndarray) -> None:
+        if not boundaries and visit is None and index not in keep:
             return
         label = source[index]["label"]
         prediction = prediction[: label.shape[0], : label.shape[1]]  # undoes padding
@@ -55,9 +57,11 @@ def score(
             dilated.append(boundary.boundary_f1_dilated(prediction, label, **options))
         if index in keep:
             kept[index] = prediction.copy()
+        if visit is not None:
+            visit(index, prediction, label)
 
     scores = loop.evaluate(
-        eval_step, variables, batches, mesh=mesh, num_examples=len(source), visit=visit
+        eval_step, variables, batches, mesh=mesh, num_examples=len(source), visit=take
     )
     scores["thin_iou"] = metrics.mean_iou_of(scores["iou"], table.thin_ids)
     if boundaries:

@@ -93,9 +93,9 @@ def test_scores_of_nothing_are_undefined():
     result = scores(np.zeros((2, 2), np.int64))
     assert all(
         math.isnan(result[name])
-        for name in ("pixel_accuracy", "class_accuracy", "miou", "fwiou")
+        for name in ("pixel_accuracy", "class_accuracy", "miou", "fwiou", "mdice")
     )
-    assert all(map(math.isnan, result["iou"]))
+    assert all(map(math.isnan, result["iou"] + result["dice"]))
 
 
 def test_scores_take_totals_beyond_int32():
@@ -107,11 +107,33 @@ def test_scores_take_totals_beyond_int32():
 
 def test_scores_are_plain_python():
     result = scores(np.eye(3, dtype=np.int64))
-    assert {type(value) for value in result["iou"]} == {float}
-    assert {type(result[name]) for name in result if name != "iou"} == {float}
+    lists = ("iou", "dice")
+    assert {type(value) for name in lists for value in result[name]} == {float}
+    assert {type(result[name]) for name in result if name not in lists} == {float}
     assert result["miou"] == 1.0
 
 
 def test_scores_refuse_what_is_not_square():
     with pytest.raises(AssertionError):
         scores(np.zeros((2, 3), np.int64))
+
+
+def test_dice_by_hand():
+    result = scores(np.array([[6, 2, 0, 0], [1, 3, 0, 0], [2, 0, 2, 0], [0] * 4]))
+    # t = 8 4 4 0; predicted 9 5 2 0
+    assert result["dice"][:3] == pytest.approx([12 / 17, 6 / 9, 4 / 6])
+    assert math.isnan(result["dice"][3])
+    assert result["mdice"] == pytest.approx((12 / 17 + 6 / 9 + 4 / 6) / 3)
+    # Predicted but never true: 0, as for the IoU.
+    assert scores(np.array([[3, 1], [0, 0]], np.int64))["dice"] == [6 / 7, 0.0]
+
+
+def test_dice_against_scikit_learn():
+    sklearn_metrics = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(0)
+    label, prediction = rng.integers(0, 5, (2, 400))
+    result = scores(sklearn_metrics.confusion_matrix(label, prediction))
+    f1 = sklearn_metrics.f1_score(label, prediction, average=None)
+    iou = sklearn_metrics.jaccard_score(label, prediction, average=None)
+    np.testing.assert_allclose(result["dice"], f1, rtol=0, atol=1e-15)
+    np.testing.assert_allclose(result["iou"], iou, rtol=0, atol=1e-15)
