@@ -59,6 +59,7 @@ from scipy.sparse import csgraph
 
 from segjax.data.labels import VOID
 from segjax.errors import InputError
+from segjax.label_maps import checked_pair, masked
 
 TOLERANCE = 0.0075
 """Largest distance of a matched pair as a share of the image diagonal (SegNet)."""
@@ -194,14 +195,18 @@ def _score(
     classes: str,
     void: str,
 ) -> BoundaryScores:
-    prediction, label = np.asarray(prediction), np.asarray(label)
-    _check(prediction, label, num_classes, tolerance)
+    prediction, label = checked_pair(
+        prediction, label, num_classes=num_classes, purpose="boundary F1"
+    )
+    if not 0 <= tolerance <= 1:
+        raise InputError(
+            f"boundary F1: tolerance {tolerance}; expected a share of the image "
+            "diagonal in 0..1"
+        )
     _check_option("classes", classes, ("either", "ground_truth"))
     _check_option("void", void, ("masked", "other"))
-    # A byte holds every class and void.
-    prediction, label = prediction.astype(np.uint8), label.astype(np.uint8)
     if void == "masked":
-        prediction = np.where(label == VOID, np.uint8(VOID), prediction)
+        prediction = masked(prediction, label)
     predicted = _class_boundaries(prediction, void)
     true = _class_boundaries(label, void)
     offsets = _disk(tolerance * np.hypot(*label.shape))
@@ -385,40 +390,6 @@ def _harmonic_mean(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def _mean_of_defined(values: np.ndarray) -> float:
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if defined.size else float("nan")
-
-
-def _check(
-    prediction: np.ndarray, label: np.ndarray, num_classes: int, tolerance: float
-) -> None:
-    for name, array in (("prediction", prediction), ("label", label)):
-        if not np.issubdtype(array.dtype, np.integer) or array.ndim != 2:
-            raise InputError(
-                f"boundary F1: {name} is {array.dtype} with shape {array.shape}; "
-                "expected an integer [h w]"
-            )
-    if prediction.shape != label.shape or not label.size:
-        raise InputError(
-            f"boundary F1: prediction of size {prediction.shape} for a label of size "
-            f"{label.shape}; expected equal sizes of at least one pixel"
-        )
-    if not 1 <= num_classes <= VOID:
-        raise InputError(f"boundary F1: {num_classes} classes; expected 1 to {VOID}")
-    if not 0 <= tolerance <= 1:
-        raise InputError(
-            f"boundary F1: tolerance {tolerance}; expected a share of the image "
-            "diagonal in 0..1"
-        )
-    # The values of a scored label must be classes or void, of a prediction classes.
-    for name, values, also in (
-        ("prediction", prediction, ""),
-        ("label", label[label != VOID], f" or {VOID} (void)"),
-    ):
-        if values.size and not 0 <= values.min() <= values.max() < num_classes:
-            worst = values.min() if values.min() < 0 else values.max()
-            raise InputError(
-                f"boundary F1: {name} value {worst}; expected 0..{num_classes - 1}"
-                f"{also}"
-            )
 
 
 def _check_option(name: str, value: str, choices: tuple[str, ...]) -> None:
