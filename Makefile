@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 READY := $(VENV)/.ready
+# One process per core; a file's tests share what is expensive to make.
+PARALLEL := --numprocesses auto --dist loadfile
 
 .PHONY: demo test test-quick test-slow lint clean
 
@@ -12,11 +14,11 @@ demo: $(READY)
 test: $(READY)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest $(PARALLEL)
 
 # Everything but the whole runs of the experiments.
 test-quick: $(READY)
-	$(VENV)/bin/python -m pytest --deselect tests/test_experiment.py
+	$(VENV)/bin/python -m pytest $(PARALLEL) --deselect tests/test_experiment.py
 
 test-slow: $(READY)
 	$(VENV)/bin/python -m pytest -m slow

@@ -168,7 +168,7 @@ def test_script_writes_every_form_of_the_report(script, finished, tmp_path, caps
     config = dataclasses.replace(
         script.DEMO,
         smoke=True,
-        models=script.DEMO.models[:2],
+        models=("segnet_basic", "bilinear_basic"),
         workdir=tmp_path / "run",
         prepared_dir=finished[0].prepared_dir,
     )
