@@ -184,6 +184,7 @@ def explain_score(
     from segjax import evaluation, explain
     from segjax.data.datasets import open_dataset
     from segjax.policies import POLICIES
+    from segjax.report.explanation_grids import explanation_grids
     from segjax.report.tables import rich_table
 
     if all(name.partition("/")[0] in POLICIES for name in (a, b)):
@@ -212,7 +213,7 @@ def explain_score(
             table=opened.table,
         )
     console = Console()
-    for grid in explain.explanation_grids(explanation):
+    for grid in explanation_grids(explanation):
         console.print(rich_table(grid))
         for note in grid.notes:
             console.print(note)

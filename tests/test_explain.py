@@ -13,10 +13,10 @@ from segjax.explain import (
     Side,
     explain_policies,
     explain_predictions,
-    explanation_grids,
 )
 from segjax.inference.label_files import write_label
 from segjax.policies import MISTAKES, POLICIES, count_pixels, named
+from segjax.report.explanation_grids import explanation_grids
 from segjax.report.tables import rich_table
 
 NAMES = ("sky", "road", "pole", "car")
