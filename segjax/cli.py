@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import functools
 import io
 import logging
 import sys
@@ -38,7 +39,7 @@ def main(
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    config = _parse(default, args)
+    config = _in_one_line(lambda: tyro.cli(type(default), default=default, args=args))
     _show_progress_messages()
     try:
         run(config)
@@ -61,11 +62,36 @@ def _preset(default: Any, presets: Mapping[str, Any], args: list[str]) -> Any:
     return presets[name]
 
 
-def _parse(default: Any, args: list[str] | None) -> Any:
+def call(function: Callable[..., None], *, prog: str, args: list[str]) -> None:
+    """Calls `function` with what the command line gives for its parameters.
+
+    Errors are as in `main`.
+
+    Args:
+      function: every parameter is an option, named in its docstring.
+      prog: the program's name in the help text.
+      args: the command line.
+    """
+
+    @functools.wraps(function)
+    def parsed(*args, **options):
+        return functools.partial(function, *args, **options)
+
+    run = _in_one_line(lambda: tyro.cli(parsed, prog=prog, args=args))
+    _show_progress_messages()
+    try:
+        run()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _in_one_line(parse: Callable[[], Any]) -> Any:
+    """What `parse` returns; the errors that it prints are put into one line."""
     boxed = io.StringIO()
     try:
         with contextlib.redirect_stderr(boxed):
-            return tyro.cli(type(default), default=default, args=args)
+            return parse()
     except SystemExit as stop:
         if stop.code:
             print(f"error: {_unboxed(boxed.getvalue())}", file=sys.stderr)
@@ -75,7 +101,9 @@ def _parse(default: Any, args: list[str] | None) -> Any:
 def _unboxed(text: str) -> str:
     """Tyro's message in its frame as one line; it says what is wrong and expected."""
     lines = [line.strip("╭╮╰╯│─ ") for line in text.splitlines()[1:]]
-    return " ".join(line for line in lines if line and "full helptext" not in line)
+    return " ".join(
+        line for line in lines if line.strip("-") and "full helptext" not in line
+    )
 
 
 def _show_progress_messages() -> None:

@@ -1,0 +1,1 @@
+"""What `python -m segjax VERB` runs: one file, one function for each verb."""
