@@ -1,6 +1,5 @@
 """The comparison as files: Markdown for people, CSV for other programs."""
 
-import contextlib
 import csv
 import io
 import re
@@ -9,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from segjax.data.labels import LabelTable
-from segjax.errors import InputError
 from segjax.report.comparison import METRICS, Comparison, Strategy
 from segjax.report.grids import Cell, Grid, comparison_grids
+from segjax.whole_file import whole_file
 
 
 def write_markdown(path: Path, comparison: Comparison) -> None:
@@ -101,15 +100,8 @@ def write_text(path: Path, text: str) -> None:
     Raises:
       InputError: the file cannot be written.
     """
-    scratch = path.with_name(path.name + ".tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as scratch:
         scratch.write_text(text, encoding="utf-8", newline="")
-        scratch.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            scratch.unlink(missing_ok=True)
-        raise InputError(f"{path} cannot be written: {error}") from error
 
 
 def _costs(strategy: Strategy) -> dict[str, float | int | None]:

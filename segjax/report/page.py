@@ -1,7 +1,6 @@
 """The report as one HTML page that needs nothing beside it: no network, no files."""
 
 import base64
-import contextlib
 import hashlib
 import json
 import math
@@ -25,6 +24,7 @@ from segjax.report.page_tables import (
 from segjax.report.page_viewer import viewer_data
 from segjax.report.plots import Point, scatter
 from segjax.report.statistics import Summary, summarize
+from segjax.whole_file import whole_file
 
 _PLOTTED_QUALITIES = ("miou", "boundary_f1")
 _PLOTTED_COSTS = {
@@ -46,15 +46,8 @@ def write_page(path: Path, comparison: Comparison) -> None:
         (`viewer_data`, `summarize`), or `path` cannot be written.
     """
     page = render_page(comparison)
-    scratch = path.with_name(path.name + ".tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as scratch:
         scratch.write_text(page, encoding="utf-8")
-        scratch.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            scratch.unlink()
-        raise InputError(f"report {path} cannot be written: {error}") from error
 
 
 def render_page(comparison: Comparison) -> str:
@@ -77,7 +70,7 @@ def render_page(comparison: Comparison) -> str:
     ]
     sections = [section for section in sections if section[2]]
     names = ["tables.js"]
-    names += ["classmaps.js", "viewer.js"] if comparison.image_ids else []
+    names += ["classmaps.js", "panzoom.js", "viewer.js"] if comparison.image_ids else []
     scripts = [_asset(name) for name in names]
     return string.Template(_asset("report.html")).substitute(
         title=escape(comparison.title),
