@@ -1,6 +1,9 @@
-"""Images in files to label files, overlays and probabilities."""
+"""Images to label files, overlays, probabilities and maps of uncertainty."""
 
-from collections.abc import Callable, Iterator
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +11,16 @@ from PIL import Image
 
 from segjax.data.labels import LabelTable, colorize
 from segjax.errors import InputError
-from segjax.inference.image_files import read_image
+from segjax.inference.heat_maps import write_heat_map
 from segjax.inference.label_files import write_label
+from segjax.inference.stream import Maps, Source, predict_stream
+from segjax.whole_file import whole_file
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".gif")
 """Endings of the files that a folder's images are taken from."""
+
+WRITERS = 2
+"""Threads that write results; compressing releases Python's lock."""
 
 
 def find_images(source: Path) -> list[Path]:
@@ -48,68 +56,99 @@ def find_images(source: Path) -> list[Path]:
     return paths
 
 
-def predict_files(
-    paths: list[Path],
-    output: Path,
-    predict_image: Callable[[np.ndarray], np.ndarray],
-    *,
-    table: LabelTable,
-    overlays: bool = True,
-    probabilities: bool = False,
-) -> Iterator[Path]:
-    """Labels image files one by one; every file is written whole or not at all.
-
-    For an image `a.jpg` writes `a.png`, an indexed PNG of train ids in the class
-    colours (`label_files.read_label` reads it back), `overlays/a.png`, and
-    `probabilities/a.npz` with float16 `probabilities` `[h w k]` and `names`.
-
-    Args:
-      paths: of the images, see `find_images`.
-      output: folder of the results; made if missing. Files of these names in it are
-        replaced.
-      predict_image: image uint8 `[h w 3]` -> probabilities `[h w k]`.
-      table: class names and colours.
-      overlays: whether to write the image with the classes' colours over it.
-      probabilities: whether to write them.
-
-    Yields:
-      The path of each label as it is finished.
-
-    Raises:
-      InputError: an image cannot be read, or the output cannot be written. What was
-        finished before stays.
-    """
-    folders = {"overlays": overlays, "probabilities": probabilities}
-    try:
-        for folder in (output, *(output / name for name, on in folders.items() if on)):
-            folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"output {output} cannot be made: {error}") from error
+def check_targets(paths: list[Path], output: Path) -> None:
+    """Raises InputError if the label of an image would replace the image."""
     for path in paths:
-        image = read_image(path)
-        scores = predict_image(image)
-        label = scores.argmax(axis=-1).astype(np.uint8)
         target = output / f"{path.stem}.png"
         if target.exists() and target.samefile(path):
             raise InputError(
                 f"{path}: its label would replace it; give another output than {output}"
             )
+
+
+def predict_files(
+    sources: Iterable[Source],
+    output: Path,
+    predict: Callable[[np.ndarray], Maps],
+    *,
+    table: LabelTable,
+    overlays: bool = True,
+    batch_size: int = 1,
+    read_ahead: int = 8,
+) -> Iterator[Path]:
+    """Labels images; every file is written whole or not at all.
+
+    For an image named `a` writes `a.png`, an indexed PNG of train ids in the class
+    colours (`label_files.read_label` reads it back), and of what `predict` gives
+    `probabilities/a.npz` (float16 `probabilities` `[h w k]` and `names`) and, as heat
+    maps (`heat_maps.read_heat_map`), `entropy/a.png` and `mutual_information/a.png`,
+    scaled to 0..log(k) nats. Threads read and write while the device works.
+
+    Args:
+      sources: names and readers of the images.
+      output: folder of the results; made if missing. Files of these names in it are
+        replaced.
+      predict: see `maps.predict_maps`.
+      table: class names and colours.
+      overlays: whether to write `overlays/a.png`, the image under the colours.
+      batch_size: images that the network sees at once, if their sizes are equal.
+      read_ahead: see `stream.predict_stream`.
+
+    Yields:
+      The path of each label as it is finished, in order.
+
+    Raises:
+      InputError: an image cannot be read, or the output cannot be written. What was
+        finished before stays.
+    """
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"output {output} cannot be made: {error.strerror}") from error
+    predicted = predict_stream(
+        sources, predict, batch_size=batch_size, read_ahead=read_ahead
+    )
+    with ThreadPoolExecutor(WRITERS) as pool:
+        writing = deque()
         try:
-            if overlays:
-                _write_png(
-                    output / "overlays" / target.name, overlay(image, label, table)
+            for name, image, maps in predicted:
+                job = pool.submit(
+                    _write, output, name, image, maps, table=table, overlays=overlays
                 )
-            if probabilities:
-                _write_npz(
-                    output / "probabilities" / f"{path.stem}.npz",
-                    probabilities=scores.astype(np.float16),
-                    names=np.array(table.names),
-                )
-            # Last: a label that is there says that its image is done.
-            write_label(target, label, table)
-        except OSError as error:
-            raise InputError(f"output {target} cannot be written: {error}") from error
-        yield target
+                writing.append(job)
+                while writing[0].done() or len(writing) > 2 * WRITERS:
+                    yield writing.popleft().result()
+                    if not writing:
+                        break
+        except InputError:
+            while writing:
+                yield writing.popleft().result()
+            raise
+        while writing:
+            yield writing.popleft().result()
+
+
+def _write(output, name, image, maps, *, table, overlays) -> Path:
+    label = maps["label"]
+    if overlays:
+        # Compressed fast: at the default level this takes longer than small networks.
+        picture = Image.fromarray(overlay(image, label, table))
+        with whole_file(output / "overlays" / f"{name}.png") as scratch:
+            picture.save(scratch, format="PNG", compress_level=1)
+    for key in ("entropy", "mutual_information"):
+        if key in maps:
+            path = output / key / f"{name}.png"
+            write_heat_map(path, maps[key], highest=math.log(table.num_classes))
+    if "probabilities" in maps:
+        path = output / "probabilities" / f"{name}.npz"
+        with whole_file(path) as scratch, scratch.open("wb") as file:
+            np.savez_compressed(
+                file, probabilities=maps["probabilities"], names=np.array(table.names)
+            )
+    # Last: a label that is there says that its image is done.
+    target = output / f"{name}.png"
+    write_label(target, label, table)
+    return target
 
 
 def overlay(
@@ -126,16 +165,3 @@ def overlay(
     mixed = (1 - opacity) * image + opacity * colorize(label, table)
     known = (label < table.num_classes)[..., None]
     return np.where(known, np.round(mixed), image).astype(np.uint8)
-
-
-def _write_png(path: Path, picture: np.ndarray) -> None:
-    scratch = path.with_suffix(".tmp")
-    Image.fromarray(picture).save(scratch, format="PNG")
-    scratch.replace(path)
-
-
-def _write_npz(path: Path, **arrays: np.ndarray) -> None:
-    scratch = path.with_suffix(".tmp")
-    with scratch.open("wb") as file:
-        np.savez_compressed(file, **arrays)
-    scratch.replace(path)

@@ -3,38 +3,56 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
 from segjax.data.labels import VOID, LabelTable
 from segjax.data.transforms import resize_image
 from segjax.errors import InputError
 from segjax.models.zoo import build_model
-from segjax.ops.normalization import IMAGENET_MEAN, IMAGENET_STD
+from segjax.ops.normalization import IMAGENET_MEAN, IMAGENET_STD, normalize
+from segjax.ops.resampling import resize_bilinear
 from segjax.training import checkpoint
 from segjax.training.steps import predict_logits
+from segjax.uncertainty import with_dropout
 
 
 @dataclasses.dataclass(frozen=True)
 class Predictor:
     """A network with its weights.
 
+    All functions are jitted; a new shape is a new compilation.
+
     Attributes:
       name: of the network.
       step: updates that its weights have seen.
       table: names and colours of its classes.
       image_size: `(height, width)` that it was trained at; None is the images' own.
-      probabilities: `(images uint8 [n h w 3], size) -> float32 [n *size k]`, jitted:
-        a new shape is a new compilation.
+      margin: pixels that the network loses on every side; 0 for all networks but
+        those with valid padding.
+      input_size: `(height, width) -> (height, width)` of the smallest input whose
+        scores cover it.
+      probabilities: `(images uint8 [n h w 3], size, key=None) -> float32 [n *size k]`;
+        images of any size, continued by their mirror image where the network needs it.
+      tile: `(images uint8 [n h w 3], key=None) -> float32 [n h-2*margin w-2*margin k]`;
+        images of a size that the network takes, and nothing is continued.
+
+    With a key, dropout is left on (Monte-Carlo dropout); InputError for a network that
+    has none.
     """
 
     name: str
     step: int
     table: LabelTable
     image_size: tuple[int, int] | None
-    probabilities: Callable[[np.ndarray, tuple[int, int]], jax.Array]
+    margin: int
+    input_size: Callable[[tuple[int, int]], tuple[int, int]]
+    probabilities: Callable[..., jax.Array]
+    tile: Callable[..., jax.Array]
 
 
 def load_predictor(run: Path) -> Predictor:
@@ -76,22 +94,63 @@ def load_predictor(run: Path) -> Predictor:
         dropout=config["dropout"],
         dtype=jnp.dtype(config["dtype"]),
     )
-    variables = jax.device_put(
-        {"params": saved.params, "batch_stats": saved.batch_stats}
-    )
-
-    def probabilities(variables, images, size):
-        logits = predict_logits(variables, images, model=model, size=size)
-        return jax.nn.softmax(logits, axis=-1)
-
-    jitted = jax.jit(probabilities, static_argnums=2)
     size = config["image_size"]
-    return Predictor(
+    return make_predictor(
+        model,
+        {"params": saved.params, "batch_stats": saved.batch_stats},
         name=config["model"],
         step=saved.step,
         table=table,
         image_size=None if size is None else tuple(size),
-        probabilities=lambda images, size: jitted(variables, images, tuple(size)),
+    )
+
+
+def make_predictor(
+    model: nn.Module,
+    variables: dict[str, Any],
+    *,
+    name: str,
+    step: int,
+    table: LabelTable,
+    image_size: tuple[int, int] | None,
+) -> Predictor:
+    """Makes a predictor of a network of `segjax.models` and its variables."""
+    variables = jax.device_put(variables)
+
+    def logits(variables, images, key):
+        def predict(images):
+            size = images.shape[1:3]
+            return predict_logits(variables, images, model=model, size=size)
+
+        return predict(images) if key is None else with_dropout(predict)(images, key)
+
+    def finish(logits, size):
+        if logits.shape[1:3] != size:
+            logits = resize_bilinear(logits, size, align_corners=False)
+        return jax.nn.softmax(logits, axis=-1)
+
+    def tile(variables, images, key):
+        def predict(images):
+            outputs = model.apply(variables, normalize(images), train=False)
+            return jax.nn.softmax(outputs["logits"], axis=-1)
+
+        return predict(images) if key is None else with_dropout(predict)(images, key)
+
+    # The network apart from the resizing: images of many sizes that are seen at one
+    # size compile the network once.
+    logits_, tile_ = jax.jit(logits), jax.jit(tile)
+    finish_ = jax.jit(finish, static_argnums=1)
+    return Predictor(
+        name=name,
+        step=step,
+        table=table,
+        image_size=image_size,
+        margin=model.margin,
+        input_size=model.input_size,
+        probabilities=lambda images, size, key=None: finish_(
+            logits_(variables, images, key), tuple(size)
+        ),
+        tile=lambda images, key=None: tile_(variables, images, key),
     )
 
 
@@ -109,5 +168,12 @@ def predict_image(
     Returns:
       float32 `[h w k]`.
     """
-    seen = image if image_size is None else resize_image(image, image_size)
-    return np.asarray(predictor.probabilities(seen[None], image.shape[:2])[0])
+    seen = see(image[None], image_size)
+    return np.asarray(predictor.probabilities(seen, image.shape[:2])[0])
+
+
+def see(images: np.ndarray, image_size: tuple[int, int] | None) -> np.ndarray:
+    """Images `[n h w 3]` at the size that a network sees; None is their own."""
+    if image_size is None:
+        return images
+    return np.stack([resize_image(image, image_size) for image in images])

@@ -6,8 +6,15 @@ from PIL import Image
 
 from segjax.data.labels import CAMVID, LabelTable
 from segjax.errors import InputError
+from segjax.inference.heat_maps import read_heat_map
+from segjax.inference.image_files import read_image
 from segjax.inference.label_files import read_label, write_label
-from segjax.inference.predict_files import find_images, overlay, predict_files
+from segjax.inference.predict_files import (
+    check_targets,
+    find_images,
+    overlay,
+    predict_files,
+)
 
 TABLE = LabelTable(
     names=("dark", "bright"),
@@ -16,10 +23,20 @@ TABLE = LabelTable(
 )
 
 
-def brightness(image):
+def brightness(images):
     """Class 1 where the image is bright."""
-    bright = image.mean(axis=-1) / 255
-    return np.stack([1 - bright, bright], axis=-1).astype(np.float32)
+    bright = images.mean(axis=-1) / 255
+    probabilities = np.stack([1 - bright, bright], axis=-1).astype(np.float16)
+    label = probabilities.argmax(axis=-1).astype(np.uint8)
+    return {"label": label, "probabilities": probabilities, "entropy": bright / 2}
+
+
+def label_only(images):
+    return {"label": brightness(images)["label"]}
+
+
+def sources(*paths):
+    return [(path.stem, lambda path=path: read_image(path)) for path in paths]
 
 
 def save(path, value=0, size=(4, 6)):
@@ -31,9 +48,7 @@ def test_every_image_gets_its_files(tmp_path):
     save(tmp_path / "a.jpg", 10, size=(3, 5))
     output = tmp_path / "out" / "deep"
     done = list(
-        predict_files(
-            find_images(tmp_path), output, brightness, table=TABLE, probabilities=True
-        )
+        predict_files(sources(*find_images(tmp_path)), output, brightness, table=TABLE)
     )
     assert done == [output / "a.png", output / "b.png"]
     np.testing.assert_array_equal(read_label(done[0]), np.zeros((3, 5)))
@@ -46,6 +61,8 @@ def test_every_image_gets_its_files(tmp_path):
     saved = np.load(output / "probabilities" / "b.npz")
     np.testing.assert_allclose(saved["probabilities"][0, 0], [5 / 255, 250 / 255], 1e-2)
     assert saved["names"].tolist() == ["dark", "bright"]
+    entropy = read_heat_map(output / "entropy" / "b.png")
+    np.testing.assert_allclose(entropy, 250 / 510, atol=np.log(2) / 510)
     assert not list(output.rglob("*.tmp"))
 
 
@@ -74,7 +91,8 @@ def test_a_broken_image_is_named_and_what_was_done_stays(tmp_path):
     save(tmp_path / "a.png", 250)
     (tmp_path / "b.png").write_bytes(b"no image")
     output = tmp_path / "out"
-    files = predict_files(find_images(tmp_path), output, brightness, table=TABLE)
+    images = sources(*find_images(tmp_path))
+    files = predict_files(images, output, label_only, table=TABLE)
     assert next(files) == output / "a.png"
     with pytest.raises(InputError, match=r"b\.png"):
         next(files)
@@ -84,19 +102,32 @@ def test_a_broken_image_is_named_and_what_was_done_stays(tmp_path):
 def test_output_that_cannot_be_written(tmp_path):
     save(tmp_path / "a.png")
     (tmp_path / "file").write_text("x")
-    files = predict_files(
-        [tmp_path / "a.png"], tmp_path / "file", brightness, table=TABLE
-    )
+    images = sources(tmp_path / "a.png")
+    files = predict_files(images, tmp_path / "file", label_only, table=TABLE)
     with pytest.raises(InputError, match=r"output .*file cannot be made"):
         next(files)
 
 
+def test_a_result_that_cannot_be_written_leaves_the_others_whole(tmp_path):
+    for name in "abcd":
+        save(tmp_path / f"{name}.png", 250)
+    output = tmp_path / "out"
+    (output / "b.png").mkdir(parents=True)  # in the way
+    images = sources(*find_images(tmp_path))
+    files = predict_files(images, output, label_only, table=TABLE, overlays=False)
+    assert next(files) == output / "a.png"
+    with pytest.raises(InputError, match=r"b\.png cannot be written"):
+        list(files)
+    assert not list(output.rglob("*.tmp"))
+    for path in output.glob("[acd].png"):
+        np.testing.assert_array_equal(read_label(path), np.ones((4, 6)))
+
+
 def test_an_image_is_not_replaced_by_its_label(tmp_path):
     save(tmp_path / "a.png", 77)
-    before = (tmp_path / "a.png").read_bytes()
+    check_targets([tmp_path / "a.png"], tmp_path / "out")
     with pytest.raises(InputError, match="its label would replace it"):
-        next(predict_files([tmp_path / "a.png"], tmp_path, brightness, table=TABLE))
-    assert (tmp_path / "a.png").read_bytes() == before
+        check_targets([tmp_path / "a.png"], tmp_path)
 
 
 def test_overlay_mixes_colours_and_leaves_void():
