@@ -27,10 +27,10 @@ lint: $(READY)
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-$(READY): pyproject.toml requirements.txt requirements-dev.txt requirements-gigapixel.txt
+$(READY): pyproject.toml $(wildcard requirements*.txt)
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install -qq --upgrade pip
-	$(VENV)/bin/python -m pip install -qq --editable .[gigapixel] -r requirements-dev.txt
+	$(VENV)/bin/python -m pip install -qq --editable .[gigapixel,serve,video] -r requirements-dev.txt
 	touch $@
 
 clean:

@@ -1,25 +1,33 @@
 """`python -m segjax predict`."""
 
+import contextlib
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.progress import Progress, track
 
+from segjax.data.labels import LabelTable
 from segjax.errors import InputError
-from segjax.inference.image_files import read_image
+from segjax.inference.frames import Frames, open_frames
 from segjax.inference.maps import predict_maps
 from segjax.inference.members import Views, make_members
-from segjax.inference.predict_files import check_targets, find_images, predict_files
+from segjax.inference.predict_files import check_targets, overlay, predict_files
 from segjax.inference.predictor import load_predictor
+from segjax.inference.stream import Maps
 from segjax.inference.strips import predict_file
+from segjax.inference.video_files import open_video
 from segjax.inference.windows import Blend
 
 
 def predict(
     run: tuple[Path, ...],
-    input: Path,
+    input: str,
     output: Path = Path("predictions"),
+    every: int = 1,
+    limit: int | None = None,
     native_size: bool = False,
     scales: tuple[float, ...] = (1.0,),
     flip: bool = False,
@@ -32,6 +40,7 @@ def predict(
     dropout_samples: int = 0,
     seed: int = 0,
     overlays: bool = True,
+    video: Path | None = None,
     probabilities: bool = False,
     uncertainty: bool = False,
     batch_size: int = 4,
@@ -41,8 +50,11 @@ def predict(
     Args:
       run: folder of the run, its checkpoint says everything else; several are an
         ensemble, whose probabilities are averaged.
-      input: image file, or folder of image files.
+      input: image file, folder of image files, video file, "camera:0", or "-":
+        standard input, an image or PNG, JPEG and PPM images in a row.
       output: folder of the labels (indexed PNGs), overlays and maps.
+      every: take the first image and then every n-th.
+      limit: take at most so many.
       native_size: the network sees images at their own size and not at the size that
         it was trained at.
       scales: average over these scales of the image.
@@ -59,6 +71,7 @@ def predict(
       dropout_samples: average over this many predictions with dropout left on.
       seed: of the dropout.
       overlays: write the image with the classes' colours over it.
+      video: write the overlays as a video: .mp4, .avi or (lossless) .mkv.
       probabilities: write them, too, as NPZ.
       uncertainty: write the entropy and, of several predictions, the mutual
         information, as heat maps.
@@ -71,33 +84,52 @@ def predict(
     members = make_members(
         predictors, views, dropout_samples=dropout_samples, seed=seed
     )
-    paths = find_images(input)
-    check_targets(paths, output)
-    if strips:
-        if views != Views(window=window, overlap=overlap) or window is None:
-            raise InputError("strips needs window, and goes with overlap alone")
-        if len(members) > 1 or dropout_samples or probabilities or uncertainty:
-            raise InputError("strips writes the labels of one run, nothing else")
-        _predict_strips(predictors[0], paths, output, views)
+    with open_frames(input, every=every, limit=limit) as frames:
+        check_targets(list(frames.paths), output)
+        if strips:
+            if window is None or views != Views(window=window, overlap=overlap):
+                raise InputError("strips needs window, and goes with overlap alone")
+            if len(members) > 1 or dropout_samples or probabilities or uncertainty:
+                raise InputError("strips writes the labels of one run, nothing else")
+            if not frames.paths:
+                raise InputError(f"strips needs image files; {input} is none")
+            _predict_strips(predictors[0], frames.paths, output, views)
+            return
+        with _overlay_video(video, frames, predictors[0].table) as show:
+            live = frames.kind == "camera"
+            done = predict_files(
+                frames.sources,
+                output,
+                partial(
+                    predict_maps,
+                    members=members,
+                    with_probabilities=probabilities,
+                    with_uncertainty=uncertainty,
+                ),
+                table=predictors[0].table,
+                overlays=overlays,
+                batch_size=1 if live else batch_size,
+                read_ahead=0 if live else 8,
+                visit=show,
+            )
+            console = Console()
+            name = ", ".join(predictor.name for predictor in predictors)
+            count = 0
+            for _ in track(done, name, total=frames.count, console=console):
+                count += 1
+        console.print(f"{count} labels: {output}", soft_wrap=True)
+
+
+@contextlib.contextmanager
+def _overlay_video(
+    path: Path | None, frames: Frames, table: LabelTable
+) -> Iterator[Callable[[np.ndarray, Maps], None]]:
+    if path is None:
+        yield lambda image, maps: None
         return
-    console = Console()
-    done = predict_files(
-        [(path.stem, partial(read_image, path)) for path in paths],
-        output,
-        partial(
-            predict_maps,
-            members=members,
-            with_probabilities=probabilities,
-            with_uncertainty=uncertainty,
-        ),
-        table=predictors[0].table,
-        overlays=overlays,
-        batch_size=batch_size,
-    )
-    name = ", ".join(predictor.name for predictor in predictors)
-    for _ in track(done, name, total=len(paths), console=console):
-        pass
-    console.print(f"{len(paths)} labels: {output}", soft_wrap=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open_video(path, fps=frames.fps or 25) as add:
+        yield lambda image, maps: add(overlay(image, maps["label"], table))
 
 
 def _predict_strips(predictor, paths, output, views):

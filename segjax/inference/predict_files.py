@@ -75,6 +75,7 @@ def predict_files(
     overlays: bool = True,
     batch_size: int = 1,
     read_ahead: int = 8,
+    visit: Callable[[np.ndarray, Maps], None] = lambda image, maps: None,
 ) -> Iterator[Path]:
     """Labels images; every file is written whole or not at all.
 
@@ -93,6 +94,7 @@ def predict_files(
       overlays: whether to write `overlays/a.png`, the image under the colours.
       batch_size: images that the network sees at once, if their sizes are equal.
       read_ahead: see `stream.predict_stream`.
+      visit: called with every image and its maps, in order, before they are written.
 
     Yields:
       The path of each label as it is finished, in order.
@@ -112,6 +114,7 @@ def predict_files(
         writing = deque()
         try:
             for name, image, maps in predicted:
+                visit(image, maps)
                 job = pool.submit(
                     _write, output, name, image, maps, table=table, overlays=overlays
                 )

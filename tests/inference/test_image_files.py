@@ -79,6 +79,33 @@ def test_cmyk_becomes_rgb(tmp_path):
     )
 
 
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_16_bit_tiff_keeps_the_upper_bits(tmp_path, channels, byteorder):
+    image = random_pixels(6, 9, channels, dtype=np.uint16)
+    kind = "minisblack" if channels == 1 else "rgb"
+    path = tmp_path / "image.tif"
+    tifffile.imwrite(path, image.squeeze(), photometric=kind, byteorder=byteorder)
+    expected = np.broadcast_to(image[..., :3] >> 8, (6, 9, 3))
+    np.testing.assert_array_equal(read_image(path), expected)
+
+
+def test_planes_and_white_as_zero(tmp_path):
+    path = tmp_path / "image.tif"
+    planes = RGB.transpose(2, 0, 1)
+    tifffile.imwrite(path, planes, photometric="rgb", planarconfig="separate")
+    np.testing.assert_array_equal(read_image(path), RGB)
+    tifffile.imwrite(path, GREY, photometric="miniswhite")
+    np.testing.assert_array_equal(read_image(path), np.dstack([255 - GREY] * 3))
+
+
+def test_cmyk_of_a_jpeg_becomes_rgb(tmp_path):
+    # Programs store such JPEGs inverted (Adobe); magenta and yellow make red.
+    inks = np.tile(np.uint8([0, 255, 255, 0]), (16, 16, 1))
+    path = saved(tmp_path, "image.jpg", Image.fromarray(inks, "CMYK"), quality=95)
+    np.testing.assert_allclose(read_image(path), np.tile([255, 0, 0], (16, 16, 1)))
+
+
 # How each EXIF orientation has to be turned to stand upright (EXIF 2.32, 4.6.4).
 UPRIGHT = {
     1: lambda x: x,
@@ -170,6 +197,13 @@ def cut_off(path):
     path.write_bytes(path.read_bytes()[:2000])
 
 
+def damaged_avif(path):
+    Image.fromarray(RGB).save(path)
+    data = path.read_bytes()
+    # An item of a kind that does not exist.
+    path.write_bytes(data.replace(b"av01", b"av02"))
+
+
 @pytest.mark.parametrize(
     ("name", "write", "message"),
     [
@@ -181,6 +215,17 @@ def cut_off(path):
         ("a.jpg", cut_off, "not a readable image"),
         ("a.tif", cut_off, "not a readable image"),
         ("a.webp", cut_off, "not a readable image"),
+        ("a.avif", damaged_avif, "not a readable image"),
+        (
+            "a.tif",
+            lambda path: tifffile.imwrite(
+                path,
+                WIDE[None].repeat(3, 0),
+                photometric="rgb",
+                planarconfig="separate",
+            ),
+            "has one plane of 16 bits for each colour",
+        ),
         ("a.gif", animation, "has 2 frames or pages; expected a single image"),
         ("a.png", animation, "has 2 frames or pages"),
         ("a.webp", animation, "has 2 frames or pages"),
@@ -190,7 +235,8 @@ def cut_off(path):
         (
             "a.png",
             lambda path: path.write_bytes(png(header(20_000, 20_000), b"")),
-            "more than 178956970 pixels, too large for prediction in memory",
+            "more than 178956970 pixels, too large for prediction in memory; predict it "
+            r"strip by strip \(--strips",
         ),
         (
             "a.tif",
