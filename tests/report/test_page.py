@@ -97,15 +97,15 @@ def test_nothing_is_loaded_from_outside(page):
     )
     assert "default-src 'none'; img-src data:;" in policy
     scripts = [s for s in page.scripts if not s.startswith("{")]
-    assert len(scripts) == 3
+    assert len(scripts) == 4
     for script in scripts:
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
         assert f"'sha256-{digest}'" in policy
 
 
 def test_names_are_text_and_nothing_else(page):
-    # Three scripts and the data: none came in with a name.
-    assert len(page.scripts) == 4
+    # Four scripts and the data: none came in with a name.
+    assert len(page.scripts) == 5
     assert not any(tag == "i" and not attrs for tag, attrs in page.elements)
     data = json.loads(next(s for s in page.scripts if s.startswith("{")))
     assert tuple(image["name"] for image in data["images"]) == IMAGE_IDS

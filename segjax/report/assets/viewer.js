@@ -1,9 +1,7 @@
 "use strict";
-// The viewer: every pane shows the same place of the same image. Canvases hold one
-// pixel per pixel of the label; zooming and panning is one CSS transform that all
-// panes share (--zoom, --x, --y), so they cannot get out of step.
+// The viewer: every pane shows the same place of the same image (panzoom.js). Canvases
+// hold one pixel per pixel of the label.
 (() => {
-  const MAX_ZOOM = 40;
   const LAYERS = { i: "image", l: "label", p: "prediction", e: "errors", o: "overlay" };
 
   const data = JSON.parse(document.getElementById("viewer-data").textContent);
@@ -18,7 +16,12 @@
   let order = data.images.map((_, index) => index);
   let position = 0;
   let shown = null; // {image, label, predictions}: what is painted, decoded
-  let view = { zoom: 1, x: 0, y: 0 }; // a point p of 0..1 appears at x + zoom * p
+  const view = createView(cards, {
+    width: () => shown?.image.width ?? 0,
+    onZoom: (zoom) => (find(".zoom").textContent = `${zoom.toFixed(zoom < 10 ? 1 : 0)}×`),
+    onPoint: point,
+    onSwipe: (direction) => show(position + direction),
+  });
   let spots = null; // places where the chosen strategies differ at a boundary
   let spot = -1;
 
@@ -91,7 +94,7 @@
     }
     root.classList.toggle("overlay", layers.has("overlay"));
     find(".opacity").disabled = !layers.has("overlay");
-    applyView();
+    view.apply();
   }
 
   function toggleLayer(name) {
@@ -137,7 +140,7 @@
         pane.kind === "errors" ? `errors ${error}` : pane.kind;
       paintPane(pane);
     }
-    setView({ zoom: 1, x: 0, y: 0 });
+    view.fit();
     point(null);
     root.dataset.shown = image.name;
   }
@@ -169,33 +172,6 @@
     );
   }
 
-  // ---- zoom and pan ----------------------------------------------------------------
-
-  function applyView() {
-    for (const [name, value] of Object.entries(view)) cards.style.setProperty(`--${name}`, value);
-    cards.classList.toggle("zoomed", view.zoom > 1);
-    find(".zoom").textContent = `${view.zoom.toFixed(view.zoom < 10 ? 1 : 0)}×`;
-    // Pixels become squares when magnified; a shrunk map is averaged, lest poles vanish.
-    const frame = panes.find((pane) => pane.frame.clientWidth)?.frame;
-    const pixel = shown && frame ? (frame.clientWidth * view.zoom) / shown.image.width : 1;
-    cards.classList.toggle("magnified", pixel * devicePixelRatio >= 1);
-  }
-
-  function setView({ zoom, x, y }) {
-    const clamped = Math.min(MAX_ZOOM, Math.max(1, zoom));
-    const inside = (offset) => Math.min(0, Math.max(1 - clamped, offset));
-    view = { zoom: clamped, x: inside(x), y: inside(y) };
-    applyView();
-  }
-
-  function zoomAt(factor, px = 0.5, py = 0.5) {
-    const zoom = Math.min(MAX_ZOOM, Math.max(1, view.zoom * factor));
-    const ratio = zoom / view.zoom;
-    setView({ zoom, x: px - (px - view.x) * ratio, y: py - (py - view.y) * ratio });
-  }
-
-  const pan = (dx, dy) => setView({ ...view, x: view.x + dx, y: view.y + dy });
-
   // ---- boundaries ------------------------------------------------------------------
 
   function nextBoundary() {
@@ -210,7 +186,7 @@
     }
     spot = (spot + 1) % spots.length;
     const { x, y, zoom } = spots[spot];
-    setView({ zoom, x: 0.5 - zoom * x, y: 0.5 - zoom * y });
+    view.set({ zoom, x: 0.5 - zoom * x, y: 0.5 - zoom * y });
     find(".spot").textContent = `${spot + 1} of ${spots.length}`;
     point({ x, y });
   }
@@ -245,73 +221,14 @@
     }
   }
 
-  // ---- mouse, touch, keys ----------------------------------------------------------
-
-  const pointers = new Map(); // pointerId -> last place in its frame
-  let gesture = null; // {frame, startX, startY}: of the first finger
-  let lastScroll = 0;
-
-  function placeIn(frame, event) {
-    const box = frame.getBoundingClientRect();
-    return { x: (event.clientX - box.left) / box.width, y: (event.clientY - box.top) / box.height };
-  }
-
-  const toImage = ({ x, y }) => ({ x: (x - view.x) / view.zoom, y: (y - view.y) / view.zoom });
-
-  function pointerDown(event) {
-    const frame = event.target.closest(".frame");
-    if (!frame || event.button !== 0) return;
-    if (!pointers.size) gesture = { frame, startX: event.clientX, startY: event.clientY };
-    if (event.pointerType === "mouse") frame.setPointerCapture(event.pointerId);
-    pointers.set(event.pointerId, placeIn(gesture.frame, event));
-  }
-
-  function pointerMove(event) {
-    const frame = event.target.closest(".frame");
-    if (frame) point(toImage(placeIn(frame, event)));
-    const before = pointers.get(event.pointerId);
-    if (!before) return;
-    const now = placeIn(gesture.frame, event);
-    const other = [...pointers].find(([id]) => id !== event.pointerId)?.[1];
-    pointers.set(event.pointerId, now);
-    if (!other) {
-      pan(now.x - before.x, now.y - before.y);
-      return;
-    }
-    const box = gesture.frame.getBoundingClientRect();
-    const apart = (p) => Math.hypot((p.x - other.x) * box.width, (p.y - other.y) * box.height);
-    gesture.pinched = true;
-    pan((now.x - before.x) / 2, (now.y - before.y) / 2);
-    zoomAt(apart(now) / Math.max(1, apart(before)), (now.x + other.x) / 2, (now.y + other.y) / 2);
-  }
-
-  function pointerEnd(event) {
-    if (!pointers.delete(event.pointerId) || pointers.size) return;
-    const dx = event.clientX - gesture.startX;
-    const swiped = Math.abs(dx) > 50 && Math.abs(dx) > 2 * Math.abs(event.clientY - gesture.startY);
-    const single = event.type === "pointerup" && event.pointerType === "touch";
-    if (single && swiped && view.zoom === 1 && !gesture.pinched) show(position - Math.sign(dx));
-  }
-
-  function wheel(event) {
-    const frame = event.target.closest(".frame");
-    // A page that is being scrolled goes on scrolling, and scrolls where there is
-    // nothing left to zoom out of.
-    if (!frame || (view.zoom === 1 && event.deltaY > 0)) return;
-    if (!event.ctrlKey && event.timeStamp - lastScroll < 300) return;
-    event.preventDefault();
-    const lines = event.deltaMode === WheelEvent.DOM_DELTA_LINE ? 30 : 1;
-    const place = placeIn(frame, event);
-    zoomAt(Math.exp(-event.deltaY * lines * (event.ctrlKey ? 0.01 : 0.002)), place.x, place.y);
-    point(toImage(place));
-  }
+  // ---- keys -------------------------------------------------------------------------
 
   const actions = {
     previous: () => show(position - 1),
     next: () => show(position + 1),
-    in: () => zoomAt(1.5),
-    out: () => zoomAt(1 / 1.5),
-    fit: () => setView({ zoom: 1, x: 0, y: 0 }),
+    in: () => view.zoomAt(1.5),
+    out: () => view.zoomAt(1 / 1.5),
+    fit: () => view.fit(),
     boundary: nextBoundary,
   };
   const keys = {
@@ -363,20 +280,12 @@
   onInput(".opacity", (value) => cards.style.setProperty("--opacity", value / 100));
   onInput(".size", (value) => {
     cards.style.setProperty("--size", `${value}rem`);
-    applyView();
+    view.apply();
   });
   find(".sort").addEventListener("change", (event) => {
     sortImages(event.target.value);
     show(0);
   });
-  cards.addEventListener("pointerdown", pointerDown);
-  cards.addEventListener("pointermove", pointerMove);
-  cards.addEventListener("pointerup", pointerEnd);
-  cards.addEventListener("pointercancel", pointerEnd);
-  cards.addEventListener("pointerleave", () => point(null));
-  cards.addEventListener("wheel", wheel, { passive: false });
-  addEventListener("scroll", (event) => (lastScroll = event.timeStamp));
-  addEventListener("resize", applyView);
   document.addEventListener("keydown", keyDown);
 
   root.hidden = false;

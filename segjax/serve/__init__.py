@@ -1,0 +1,1 @@
+"""A local page that labels images with finished runs; needs `segjax[serve]`."""
