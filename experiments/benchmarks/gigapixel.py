@@ -3,10 +3,12 @@
     python experiments/benchmarks/gigapixel.py --side 20000
 
 Draws an image of `side x side` pixels strip by strip into a compressed TIFF, predicts
-it strip by strip with a cheap predictor of 11 classes (NumPy, one product for each
-pixel) and prints the seconds of both and the peak of this process's resident memory.
-With `--check` the result is compared with the prediction in memory, after the peak has
-been read. The folder needs about `4 * side^2` bytes; the files are removed at the end.
+it strip by strip and prints the seconds of both and the peak of this process's resident
+memory. The predictor is a network of 11 classes with random weights, which cost what
+trained ones do, or with `--model ""` one product for each pixel in NumPy, which leaves
+what reading, blending and writing cost. With `--check` the result is compared with the
+prediction in memory, after the peak has been read. The folder needs about `4 * side^2`
+bytes; the files are removed at the end. `--height 1500` first says how long it will take.
 """
 
 import dataclasses
@@ -14,17 +16,23 @@ import resource
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import tifffile
-from PIL import Image
 from rich.console import Console
 
 from segjax import cli
 from segjax.data.labels import CAMVID
+from segjax.inference.label_files import read_label
 from segjax.inference.strips import predict_file
-from segjax.inference.windows import Blend, predict_windows
+from segjax.inference.windows import Blend, Predict, blended_blocks, predict_windows
+from segjax.inference.zarr_files import open_prediction
+from segjax.models.zoo import build_model
+from segjax.training.steps import predict_logits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +40,16 @@ class Benchmark:
     """What to predict, and how."""
 
     side: int = 4000
-    """Height and width of the image."""
+    """Width of the image, and its height unless that is given."""
+
+    height: int | None = None
+    """Height of the image."""
+
+    model: str = "fcn_basic"
+    """Network out of `segjax.models.zoo.MODELS`; empty is a product in NumPy."""
+
+    width: float = 0.25
+    """The network's channels in shares of the paper's."""
 
     window: int = 512
     """Height and width of a window."""
@@ -47,7 +64,10 @@ class Benchmark:
     """Windows in one call of the predictor."""
 
     target: str = "label.png"
-    """Name, and so format, of the label: .png, .tif or .npy."""
+    """Name, and so format, of the label: .png, .tif, .npy or .zarr."""
+
+    probabilities: bool = False
+    """Whether to write probabilities, too, as Zarr: `2 * 11 * side^2` bytes at most."""
 
     check: bool = False
     """Whether to compare with the prediction in memory."""
@@ -69,19 +89,20 @@ def draw_rows(start: int, stop: int, side: int) -> np.ndarray:
     return (waves * 112 + 112).astype(np.uint8) + noise
 
 
-def draw_file(path: Path, side: int, *, tile: int = 256) -> None:
+def draw_file(path: Path, size: tuple[int, int], *, tile: int = 256) -> None:
     """Writes the image as a BigTIFF of deflated tiles."""
+    height, width = size
 
     def tiles():
-        for top in range(0, side, tile):
-            rows = draw_rows(top, min(top + tile, side), side)
-            for left in range(0, side, tile):
+        for top in range(0, height, tile):
+            rows = draw_rows(top, min(top + tile, height), width)
+            for left in range(0, width, tile):
                 yield rows[:, left : left + tile]
 
     tifffile.imwrite(
         path,
         tiles(),
-        shape=(side, side, 3),
+        shape=(height, width, 3),
         dtype=np.uint8,
         photometric="rgb",
         tile=(tile, tile),
@@ -93,11 +114,27 @@ def draw_file(path: Path, side: int, *, tile: int = 256) -> None:
     )
 
 
-def predict(images: np.ndarray) -> np.ndarray:
-    """Scores by the distance of a pixel's colour from those of the 11 classes."""
+def network(name: str, width: float) -> Predict:
+    """A network with random weights, jitted: uint8 images to probabilities."""
+    model = build_model(name, num_classes=CAMVID.num_classes, width=width)
+    variables = jax.jit(partial(model.init, train=False))(
+        jax.random.key(0), jnp.zeros((1, 64, 64, 3))
+    )
+
+    @jax.jit
+    def probabilities(images):
+        logits = predict_logits(variables, images, model=model, size=images.shape[1:3])
+        return jax.nn.softmax(logits, axis=-1)
+
+    return probabilities
+
+
+def nearest_color(images: np.ndarray) -> np.ndarray:
+    """Scores, about -3..3: how near a pixel's colour is to those of the 11 classes."""
     colors = np.float32(CAMVID.colors)
     scores = images.reshape(-1, 3).astype(np.float32) @ (2 * colors.T)
     scores -= np.square(colors).sum(axis=1)
+    scores /= 255**2
     return scores.reshape(*images.shape[:3], len(colors))
 
 
@@ -107,9 +144,17 @@ def peak_memory() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def megabytes(path: Path) -> float:
+    """Size of a file or of all files in a folder, in MiB; 0 if it is not there."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file()) / 2**20
+
+
 def main(config: Benchmark) -> None:
     """Draws, predicts, prints."""
     console = Console()
+    size = (config.height or config.side, config.side)
+    predict = network(config.model, config.width) if config.model else nearest_color
     options = dict(
         input_size=(config.window, config.window),
         overlap=config.overlap,
@@ -118,33 +163,53 @@ def main(config: Benchmark) -> None:
     )
     with tempfile.TemporaryDirectory(dir=".") as folder:
         source, target = Path(folder) / "image.tif", Path(folder) / config.target
+        scores = Path(folder) / "probabilities.zarr"
         start = time.perf_counter()
         before = peak_memory()
-        draw_file(source, config.side)
+        draw_file(source, size)
         drawn = time.perf_counter() - start
         after_drawing = peak_memory()
-        start = time.perf_counter()
-        predict_file(source, target, predict, table=CAMVID, **options)
-        predicted = time.perf_counter() - start
+        start, cpu = time.perf_counter(), time.process_time()
+        predict_file(
+            source,
+            target,
+            partial(blended_blocks, predict=predict, **options),
+            table=CAMVID,
+            probabilities=scores if config.probabilities else None,
+        )
+        predicted, cpu = time.perf_counter() - start, time.process_time() - cpu
         console.print(
-            f"image {config.side}x{config.side}, {source.stat().st_size / 2**20:.0f} "
-            f"MiB, drawn in {drawn:.1f} s\n"
-            f"label {target.stat().st_size / 2**20:.1f} MiB, predicted in "
-            f"{predicted:.1f} s, {config.side**2 / predicted / 1e6:.2f} Mpixel/s\n"
+            f"image {size[0]}x{size[1]}, {megabytes(source):.1f} MiB, drawn in "
+            f"{drawn:.1f} s\n"
+            f"label {megabytes(target):.1f} MiB, probabilities "
+            f"{megabytes(scores):.1f} MiB\n"
+            f"predicted in {predicted:.1f} s, {size[0] * size[1] / predicted / 1e6:.2f} "
+            f"Mpixel/s, {cpu:.1f} s of CPU\n"
             f"peak resident memory {before / 2**20:.0f} MiB after the imports, "
             f"{after_drawing / 2**20:.0f} MiB after drawing, "
             f"{peak_memory() / 2**20:.0f} MiB after prediction"
         )
         if config.check:
             image = tifffile.imread(source)
-            expected = np.argmax(predict_windows(image, predict, **options), axis=-1)
-            if target.suffix == ".npy":
-                label = np.load(target)
-            else:
-                with Image.open(target) as picture:
-                    label = np.array(picture)
-            differing = np.count_nonzero(label != expected)
-            console.print(f"pixels that differ from memory: {differing}")
+            in_memory = predict_windows(image, predict, **options)
+            label = read(target)
+            differing = np.count_nonzero(label != np.argmax(in_memory, axis=-1))
+            console.print(
+                f"pixels of {len(np.unique(label))} classes that differ from memory: "
+                f"{differing}"
+            )
+            if config.probabilities:
+                differing = np.count_nonzero(read(scores) != np.float16(in_memory))
+                console.print(f"probabilities that differ from memory: {differing}")
+
+
+def read(path: Path) -> np.ndarray:
+    """What `predict_file` wrote, whole."""
+    if path.suffix == ".npy":
+        return np.load(path)
+    if path.suffix == ".zarr":
+        return open_prediction(path).values[:]
+    return read_label(path)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from rich.console import Console
@@ -17,7 +18,6 @@ from segjax.inference.members import Views, make_members
 from segjax.inference.predict_files import check_targets, overlay, predict_files
 from segjax.inference.predictor import load_predictor
 from segjax.inference.stream import Maps
-from segjax.inference.strips import predict_file
 from segjax.inference.video_files import open_video
 from segjax.inference.windows import Blend
 
@@ -37,6 +37,7 @@ def predict(
     tile: tuple[int, int] | None = None,
     context: int | None = None,
     strips: bool = False,
+    label_format: Literal["png", "tif", "zarr"] = "png",
     dropout_samples: int = 0,
     seed: int = 0,
     overlays: bool = True,
@@ -67,12 +68,14 @@ def predict(
         around it (overlap-tile); the image is mirrored at its borders.
       context: pixels around a tile; None is the margin that the network loses.
       strips: read, label and write strip by strip, for images larger than memory;
-        needs `window` and `pip install segjax[gigapixel]`, writes labels only.
+        needs `window` or `tile` and `pip install segjax[gigapixel]`, writes labels and
+        probabilities.
+      label_format: of the labels of `strips`; everything else is written as PNG.
       dropout_samples: average over this many predictions with dropout left on.
       seed: of the dropout.
       overlays: write the image with the classes' colours over it.
       video: write the overlays as a video: .mp4, .avi or (lossless) .mkv.
-      probabilities: write them, too, as NPZ.
+      probabilities: write them, too, as NPZ, or of `strips` as Zarr.
       uncertainty: write the entropy and, of several predictions, the mutual
         information, as heat maps.
       batch_size: images of equal size that the network sees at once.
@@ -87,13 +90,21 @@ def predict(
     with open_frames(input, every=every, limit=limit) as frames:
         check_targets(list(frames.paths), output)
         if strips:
-            if window is None or views != Views(window=window, overlap=overlap):
-                raise InputError("strips needs window, and goes with overlap alone")
-            if len(members) > 1 or dropout_samples or probabilities or uncertainty:
-                raise InputError("strips writes the labels of one run, nothing else")
+            if len(members) > 1 or dropout_samples or uncertainty:
+                raise InputError(
+                    "strips writes labels and probabilities of one run, nothing else"
+                )
             if not frames.paths:
                 raise InputError(f"strips needs image files; {input} is none")
-            _predict_strips(predictors[0], frames.paths, output, views)
+            _predict_strips(
+                predictors[0],
+                frames.paths,
+                output,
+                views,
+                suffix=f".{label_format}",
+                probabilities=probabilities,
+                batch_size=batch_size,
+            )
             return
         with _overlay_video(video, frames, predictors[0].table) as show:
             live = frames.kind == "camera"
@@ -132,19 +143,26 @@ def _overlay_video(
         yield lambda image, maps: add(overlay(image, maps["label"], table))
 
 
-def _predict_strips(predictor, paths, output, views):
-    output.mkdir(parents=True, exist_ok=True)
+def _predict_strips(
+    predictor, paths, output, views, *, suffix, probabilities, batch_size
+):
+    try:
+        from segjax.inference.strips import network_blocks, predict_file
+    except ImportError as error:
+        raise InputError(
+            f"strips need pip install segjax[gigapixel] ({error})"
+        ) from error
+    blocks = network_blocks(predictor, views, batch_size=batch_size)
+    scores = output / "probabilities"
     with Progress(console=Console()) as progress:
         for path in paths:
             task = progress.add_task(path.name, total=None)
             predict_file(
                 path,
-                output / f"{path.stem}.png",
-                predictor.tile,
+                output / f"{path.stem}{suffix}",
+                blocks,
                 table=predictor.table,
-                input_size=predictor.input_size(views.window),
-                margin=predictor.margin,
-                overlap=views.overlap,
+                probabilities=scores / f"{path.stem}.zarr" if probabilities else None,
                 progress=lambda done, rows, task=task: progress.update(
                     task, completed=done, total=rows
                 ),

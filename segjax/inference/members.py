@@ -10,7 +10,7 @@ import numpy as np
 from segjax.errors import InputError
 from segjax.inference.augmented import predict_augmented
 from segjax.inference.maps import Predict
-from segjax.inference.overlap_tile import predict_tiles
+from segjax.inference.overlap_tile import exact_tiles, predict_tiles
 from segjax.inference.predictor import Predictor, see
 from segjax.inference.windows import Blend, predict_windows
 
@@ -121,16 +121,13 @@ def _predict_one(predictor, views, key, image):
 
 
 def _tiles(predictor, views, predict, image):
-    margin = predictor.margin
-    context = margin if views.context is None else views.context
-    if context < margin:
-        raise InputError(
-            f"context {context}: {predictor.name} needs {margin} pixels around a tile"
-        )
-    wanted = tuple(side + 2 * (context - margin) for side in views.tile)
-    return predict_tiles(
-        image, predict, input_size=predictor.input_size(wanted), margin=context
+    options = exact_tiles(
+        predictor.input_size,
+        predictor.margin,
+        tile=views.tile,
+        context=views.context,
     )
+    return predict_tiles(image, predict, **options)
 
 
 def _whole(predictor, views, key, images):

@@ -32,7 +32,8 @@ def find_images(source: Path) -> list[Path]:
       InputError: nothing is there, the folder has no image, or two images differ only
         in their ending, so that their labels would have one name.
     """
-    if source.is_file():
+    # A Zarr array is a folder.
+    if source.is_file() or (source.is_dir() and source.suffix == ".zarr"):
         return [source]
     if not source.is_dir():
         raise InputError(f"{source}: no such file or folder")

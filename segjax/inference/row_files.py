@@ -1,11 +1,12 @@
 """Images read and labels written a few rows at a time, at any size.
 
-Reading: everything but `.npy` through libvips, which decodes PNG, TIFF (strips or
-tiles, BigTIFF, every usual compression) and JPEG in rows. Writing: PNG, tiled BigTIFF
-and `.npy`.
+Reading: everything but `.npy` and Zarr through libvips, which decodes PNG, TIFF (strips
+or tiles, BigTIFF, every usual compression) and JPEG in rows. Writing: PNG, tiled
+BigTIFF, `.npy` and Zarr.
 """
 
 import contextlib
+import logging
 import os
 import struct
 import zlib
@@ -19,6 +20,8 @@ import tifffile
 
 from segjax.data.labels import VOID, LabelTable
 from segjax.errors import InputError
+from segjax.inference import zarr_files
+from segjax.whole_file import whole_file
 
 
 class ImageRows(NamedTuple):
@@ -43,7 +46,8 @@ def open_rows(path: Path) -> Iterator[ImageRows]:
     Of a TIFF with pages of falling size (a pyramid) the first page counts.
 
     Args:
-      path: `.npy`, uint8 `[h w 3]` or `[h w]`, or any image that libvips reads.
+      path: `.npy` or `.zarr`, uint8 `[h w 3]` or `[h w]`, or any image that libvips
+        reads.
 
     Raises:
       InputError: not a readable image, or one that cannot be read in rows: interlaced
@@ -55,16 +59,21 @@ def open_rows(path: Path) -> Iterator[ImageRows]:
             with _reading(path):
                 file = stack.enter_context(path.open("rb"))
             yield _npy_rows(file, path)
+    elif path.suffix.lower() == ".zarr":
+        size, read = zarr_files.open_image(path)
+        yield ImageRows(size, lambda start, stop: _rgb(read(start, stop)))
     else:
         yield _vips_rows(path)
 
 
 def check_label_path(path: Path) -> None:
     """Raises `InputError` unless `write_label_rows` can write such a file."""
-    if path.suffix.lower() not in _WRITERS:
-        raise InputError(f"{path}: expected a label file in {', '.join(_WRITERS)}")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: cannot be written: no folder {path.parent}")
+    if path.suffix.lower() == ".zarr":
+        zarr_files.check_target(path)
+    elif path.suffix.lower() not in _WRITERS:
+        raise InputError(
+            f"{path}: expected a label file in {', '.join(_WRITERS)} or .zarr"
+        )
 
 
 def write_label_rows(
@@ -78,35 +87,36 @@ def write_label_rows(
 
     Args:
       path: `.png` (indexed), `.tif` or `.tiff` (BigTIFF, tiles of 256x256 pixels,
-        deflate, indexed) or `.npy` (no colours); its folder exists. Written to
-        `NAME.tmp` and renamed when it is whole; nothing is left of it otherwise.
+        deflate, indexed), `.npy` (no colours) or `.zarr` (see `zarr_files.write_rows`);
+        its folder is made if missing. Written to `NAME.tmp` and renamed when it is
+        whole; nothing is left of it otherwise.
       strips: uint8 `[n w]`, from top to bottom, any `n`.
       size: height and width of the label.
       table: class colours; void is black.
 
     Raises:
-      InputError: the file cannot be written (no such folder, disk full, ...), another
+      InputError: the file cannot be written (disk full, ...), another
         ending, or strips that do not add up to `size`.
     """
     check_label_path(path)
+    strips = _checked(strips, size)
+    if path.suffix.lower() == ".zarr":
+        with zarr_files.write_rows(
+            path, shape=size, dtype=np.uint8, table=table
+        ) as put:
+            for strip in strips:
+                put(strip)
+        return
     palette = np.zeros((VOID + 1, 3), np.uint8)
     palette[: table.num_classes] = table.colors
-    write = _WRITERS[path.suffix.lower()]
-    scratch = path.with_name(path.name + ".tmp")
-    try:
-        with scratch.open("wb") as file:
-            write(file, _checked(strips, size), size, palette)
-            # A full disk may show only now.
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written: {error.strerror or error}"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            scratch.unlink(missing_ok=True)
+    with whole_file(path) as scratch, scratch.open("wb") as file:
+        _WRITERS[path.suffix.lower()](file, strips, size, palette)
+        # A writer may stop at the last row: too many show only here.
+        for _ in strips:
+            pass
+        # A full disk may show only now.
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _npy_rows(file, path):
@@ -147,6 +157,8 @@ def _row_bytes(shape):
 
 
 def _vips_rows(path):
+    # What it would print is in the errors that are raised here.
+    logging.getLogger("pyvips").setLevel(logging.CRITICAL)
     # Errors of earlier, unrelated calls.
     pyvips.vips_lib.vips_error_clear()
     with _reading(path):

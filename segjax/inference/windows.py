@@ -84,13 +84,16 @@ def predict_windows(
         blend=blend,
         batch_size=batch_size,
     )
+    return join_blocks(blocks, size=size)
+
+
+def join_blocks(blocks: Iterator[Block], *, size: tuple[int, int]) -> np.ndarray:
+    """Puts blocks together that cover an image: scores `[*size k]`."""
     scores = None
-    for block in blocks:
+    for top, left, block in blocks:
         if scores is None:
-            scores = np.empty((*size, block.scores.shape[-1]), np.float32)
-        rows, columns = block.scores.shape[:2]
-        place = np.s_[block.top : block.top + rows, block.left : block.left + columns]
-        scores[place] = block.scores
+            scores = np.empty((*size, block.shape[-1]), block.dtype)
+        scores[top : top + block.shape[0], left : left + block.shape[1]] = block
     return scores
 
 
@@ -130,7 +133,7 @@ def blended_blocks(
       InputError: as `predict_windows`.
     """
     if min(size) < 1:
-        raise InputError(f"image has {_text(size)} pixels; expected at least 1x1")
+        raise InputError(f"image has {text(size)} pixels; expected at least 1x1")
     if margin < 0 or batch_size < 1:
         raise InputError(
             f"margin {margin}, batch_size {batch_size}: expected margin >= 0 and "
@@ -139,16 +142,18 @@ def blended_blocks(
     window = (input_size[0] - 2 * margin, input_size[1] - 2 * margin)
     if min(window) < 1:
         raise InputError(
-            f"input_size {_text(input_size)} with a margin of {margin} leaves windows "
-            f"of {_text(window)} pixels, expected at least 1x1"
+            f"input_size {text(input_size)} with a margin of {margin} leaves windows "
+            f"of {text(window)} pixels, expected at least 1x1"
         )
     starts = tuple(
         window_starts(side, length, overlap=overlap)
         for side, length in zip(size, window, strict=True)
     )
-    inputs = _inputs(read_rows, size, input_size, margin, starts)
-    scores = _scores(inputs, predict, window, batch_size)
-    return _blend(scores, size, window, starts, blend)
+    inputs = cut_inputs(
+        read_rows, size=size, input_size=input_size, margin=margin, starts=starts
+    )
+    scores = predict_batches(inputs, predict, batch_size=batch_size)
+    return _blend(_of_size(scores, window), size, window, starts, blend)
 
 
 def blend_weights(length: int, *, blend: Blend) -> np.ndarray:
@@ -208,8 +213,28 @@ def window_starts(side: int, window: int, *, overlap: float) -> list[int]:
     return [room * i // max(1, gaps) for i in range(gaps + 1)]
 
 
-def _inputs(read_rows, size, input_size, margin, starts):
-    """Cuts the network's inputs out of the image, in reading order."""
+def cut_inputs(
+    read_rows: ReadRows,
+    *,
+    size: tuple[int, int],
+    input_size: tuple[int, int],
+    margin: int,
+    starts: tuple[list[int], list[int]],
+) -> Iterator[np.ndarray]:
+    """Cuts a network's inputs out of an image that is read row by row.
+
+    Args:
+      read_rows: as in `blended_blocks`.
+      size: height and width of the image.
+      input_size: height and width of an input.
+      margin: pixels of an input around its window. Past the image's edges all inputs
+        are filled by its mirror image.
+      starts: first rows and first columns of the windows, in rising order; each
+        begins before the one before it has ended, or where it ends.
+
+    Yields:
+      Inputs uint8 `[*input_size c]`, in reading order.
+    """
     # Which row (column) of the image each row of its mirrored continuation is.
     rows, columns = (
         np.pad(
@@ -229,13 +254,32 @@ def _inputs(read_rows, size, input_size, margin, starts):
         if stop > last:
             parts.append(read_rows(last, stop))
         held, first = np.concatenate(parts), lowest
-        strip = held[wanted - first][:, columns]
+        # Freed before the strip is made, which is as large.
+        del parts
+        strip = held[wanted - first]
         for left in starts[1]:
-            yield strip[:, left : left + input_size[1]]
+            yield strip[:, columns[left : left + input_size[1]]]
 
 
-def _scores(inputs, predict, window, batch_size):
-    """Predicts inputs batch by batch and gives the scores one by one."""
+def predict_batches(
+    inputs: Iterator[np.ndarray], predict: Predict, *, batch_size: int
+) -> Iterator[np.ndarray]:
+    """Predicts inputs batch by batch and gives their scores one by one.
+
+    The next batch is handed to `predict` before the scores of the last one are looked
+    at. A last batch is filled with zeros.
+
+    Args:
+      inputs: uint8 `[h w c]`, all of one size, at least one.
+      predict: maps `[batch_size h w c]` to scores `[batch_size h' w' k]`.
+      batch_size: inputs in one call.
+
+    Yields:
+      Scores `[h' w' k]`.
+
+    Raises:
+      InputError: scores of another rank, or of fewer inputs.
+    """
     inputs, running = iter(inputs), None
     while chunk := list(itertools.islice(inputs, batch_size)):
         batch = np.zeros((batch_size, *chunk[0].shape), np.uint8)
@@ -243,19 +287,28 @@ def _scores(inputs, predict, window, batch_size):
             batch[row] = pixels
         started = predict(batch), len(chunk)
         if running is not None:
-            yield from _checked(*running, window)
+            yield from _first(*running)
         running = started
-    yield from _checked(*running, window)
+    yield from _first(*running)
 
 
-def _checked(scores, count, window):
+def _first(scores, count):
     scores = np.asarray(scores)
-    if scores.ndim != 4 or len(scores) < count or scores.shape[1:3] != window:
+    if scores.ndim != 4 or len(scores) < count:
         raise InputError(
-            f"scores have shape {scores.shape}, expected [n h w k] with "
-            f"{_text(window)} pixels"
+            f"scores have shape {scores.shape}, expected [n h w k] of {count} inputs"
         )
     return scores[:count]
+
+
+def _of_size(scores, window):
+    for one in scores:
+        if one.shape[:2] != window:
+            raise InputError(
+                f"scores have {text(one.shape[:2])} pixels, expected those of a "
+                f"window, {text(window)}"
+            )
+        yield one
 
 
 def _blend(
@@ -314,5 +367,6 @@ def _total_weight(weight, starts):
     return total
 
 
-def _text(size):
+def text(size: tuple[int, int]) -> str:
+    """`HEIGHTxWIDTH`, for messages."""
     return f"{size[0]}x{size[1]}"

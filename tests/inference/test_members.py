@@ -147,5 +147,5 @@ def test_refused():
     with pytest.raises(InputError, match="dropout_samples -1"):
         make_members([pixelwise()], Views(), dropout_samples=-1)
     (member,) = make_members([pixelwise(margin=2)], Views(tile=(4, 4), context=1))
-    with pytest.raises(InputError, match="context 1: pixelwise needs 2 pixels"):
+    with pytest.raises(InputError, match="context 1: the network needs 2 pixels"):
         member(IMAGES)

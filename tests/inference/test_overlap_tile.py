@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from segjax.errors import InputError
-from segjax.inference.overlap_tile import predict_tiles
+from segjax.inference.overlap_tile import exact_tiles, predict_tiles, tile_blocks
 from segjax.models.decoders.unet import UNetDecoder
 from segjax.models.encoders import PooledEncoder
 from segjax.models.segmenter import Segmenter
@@ -130,14 +130,25 @@ def test_valid_unet_in_tiles_is_the_unet_on_the_whole_image():
     def apply(tiles):
         return model.apply(variables, normalize(tiles), train=False)["logits"]
 
-    options = {"input_size": model.input_size((16, 16)), "margin": model.margin}
-    tiled = predict_tiles(image, apply, align=4, batch_size=4, **options)
+    options = exact_tiles(model.input_size, model.margin, tile=(16, 16))
+    assert options == {
+        "input_size": model.input_size((16, 16)),
+        "margin": model.margin,
+        "align": 4,
+    }
+    tiled = predict_tiles(image, apply, batch_size=4, **options)
     assert apply._cache_size() == 1
     assert tiled.shape == (43, 30, 2)
     assert np.ptp(whole) > 0.1
     np.testing.assert_allclose(tiled, whole[0], atol=1e-5)
+    # More context changes nothing: 5 pixels are raised to 8, two pooling windows.
+    wider = exact_tiles(model.input_size, 20, tile=(16, 16), context=25)
+    assert (wider["margin"], wider["align"]) == (28, 4)
+    np.testing.assert_allclose(
+        predict_tiles(image, apply, **wider), whole[0], atol=1e-5
+    )
     # Tiles that start between the poolings' windows are another network.
-    shifted = predict_tiles(image, apply, align=15, batch_size=4, **options)
+    shifted = predict_tiles(image, apply, batch_size=4, **{**options, "align": 15})
     np.testing.assert_allclose(shifted[:15, :15], whole[0, :15, :15], atol=1e-5)
     assert np.abs(shifted - whole[0]).max() > 1e-3
 
@@ -166,3 +177,57 @@ def test_image_of_wrong_rank_or_type():
     for bad in (image[..., 0], image.astype(np.float32)):
         with pytest.raises(AssertionError):
             predict_tiles(bad, middle(0), input_size=(16, 16), margin=0)
+
+
+def test_options_of_the_paper_s_network():
+    """Inputs of 16 n + 124 pixels lose 92 a side; figure 1 has 572, 388 of them left."""
+
+    def input_size(size):
+        return tuple(-(-(side + 60) // 16) * 16 + 124 for side in size)
+
+    assert exact_tiles(input_size, 92, tile=(388, 388)) == {
+        "input_size": (572, 572),
+        "margin": 92,
+        "align": 16,
+    }
+    # A tile of 4 pixels would fit, but not start at multiples of 16.
+    assert exact_tiles(input_size, 92, tile=(1, 30))["input_size"] == (204, 220)
+    with pytest.raises(InputError, match="context 91: the network needs 92 pixels"):
+        exact_tiles(input_size, 92, tile=(1, 1), context=91)
+
+
+def test_options_of_a_network_that_takes_every_size():
+    assert exact_tiles(lambda size: size, 0, tile=(30, 40), context=5) == {
+        "input_size": (40, 50),
+        "margin": 5,
+        "align": 1,
+    }
+
+
+@pytest.mark.parametrize("margin", [0, 3, 11, 40])
+@pytest.mark.parametrize("size", [(1, 1), (5, 70), (37, 29), (70, 5)])
+def test_blocks_cover_every_pixel_once_and_rows_are_read_once(size, margin):
+    image = random_image(*size)
+    asked, covered = [], np.zeros(size, int)
+
+    def read_rows(start, stop):
+        asked.extend(range(start, stop))
+        return image[start:stop]
+
+    corners = []
+    for top, left, scores in tile_blocks(
+        read_rows,
+        middle(margin),
+        size=size,
+        input_size=(10 + 2 * margin, 13 + 2 * margin),
+        margin=margin,
+        align=4,
+        batch_size=2,
+    ):
+        place = np.s_[top : top + scores.shape[0], left : left + scores.shape[1]]
+        np.testing.assert_array_equal(scores, image[place])
+        corners.append((top, left))
+        covered[place] += 1
+    assert asked == list(range(size[0]))
+    assert corners == sorted(corners)
+    np.testing.assert_array_equal(covered, np.ones(size))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import pyvips
 import tifffile
+import zarr
 from PIL import Image
 
 from segjax.data.labels import CAMVID
@@ -204,13 +205,14 @@ def test_refused(tmp_path, name, save, message):
         (".tif", save_deflate_tiles),
     ],
 )
-def test_cut_off_files_are_refused(tmp_path, suffix, save, share):
+def test_cut_off_files_are_refused(tmp_path, caplog, suffix, save, share):
     path = tmp_path / f"image{suffix}"
     save(path, random_pixels(500, 400, 3))
     data = path.read_bytes()
     path.write_bytes(data[: int(share * len(data))])
     with pytest.raises(InputError, match=r"image\.\w+: (is cut off|not a readable)"):
         read_all(path, 100)
+    assert caplog.records == []
 
 
 def test_damaged_tiles_are_refused(tmp_path):
@@ -232,7 +234,7 @@ def bands(label, step):
 
 @pytest.mark.parametrize("step", [1, 100, 256, 300, 1000])
 @pytest.mark.parametrize("size", [(1, 1), (256, 256), (601, 300)])
-@pytest.mark.parametrize("suffix", [".png", ".tif", ".TIFF", ".npy"])
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".TIFF", ".npy", ".zarr"])
 def test_writes_labels_exactly(tmp_path, suffix, size, step):
     label = random_pixels(*size) % 12
     label[label == 11] = 255
@@ -241,6 +243,9 @@ def test_writes_labels_exactly(tmp_path, suffix, size, step):
     assert [path] == list(tmp_path.iterdir())
     if suffix == ".npy":
         np.testing.assert_array_equal(np.load(path), label)
+        return
+    if suffix == ".zarr":
+        np.testing.assert_array_equal(zarr.open_array(path, mode="r")[:], label)
         return
     # `read_label` insists on a palette.
     np.testing.assert_array_equal(read_label(path), label)
@@ -289,7 +294,7 @@ def test_no_file_is_left_of_a_full_disk(tmp_path, suffix):
     assert path.read_bytes() == b"the one before"
 
 
-@pytest.mark.parametrize("suffix", [".png", ".tif", ".npy"])
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".npy", ".zarr"])
 def test_no_file_is_left_when_the_system_stops_writing(tmp_path, suffix):
     path = tmp_path / f"label{suffix}"
     label = random_pixels(2000, 300) % 11
@@ -303,10 +308,10 @@ def test_no_file_is_left_when_the_system_stops_writing(tmp_path, suffix):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("suffix", [".png", ".tif", ".npy"])
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".npy", ".zarr"])
 def test_no_file_is_left_when_strips_do_not_fit(tmp_path, suffix):
     path = tmp_path / f"label{suffix}"
-    for label in (GREY[:40], np.vstack([GREY, GREY]), GREY[:, :20], WIDE):
+    for label in (GREY[:0], GREY[:40], np.vstack([GREY, GREY]), GREY[:, :20], WIDE):
         with pytest.raises(InputError, match="expected"):
             write_label_rows(path, bands(label, 7), size=GREY.shape, table=CAMVID)
     assert list(tmp_path.iterdir()) == []
@@ -314,9 +319,17 @@ def test_no_file_is_left_when_strips_do_not_fit(tmp_path, suffix):
 
 def test_unwritable_targets_are_refused(tmp_path):
     (tmp_path / "folder.png").mkdir()
-    for name in ("folder.png", "nowhere/label.png", "label.gif"):
-        with pytest.raises(InputError, match=name.split("/")[0]):
+    (tmp_path / "file").touch()
+    for name in ("folder.png", "file/label.png", "file/label.zarr", "label.gif"):
+        with pytest.raises(InputError, match=f"{name}(:| cannot be written)"):
             write_label_rows(
                 tmp_path / name, bands(GREY, 50), size=GREY.shape, table=CAMVID
             )
-    assert [path.name for path in tmp_path.iterdir()] == ["folder.png"]
+    assert {path.name for path in tmp_path.iterdir()} == {"folder.png", "file"}
+
+
+@pytest.mark.parametrize("suffix", [".png", ".zarr"])
+def test_folders_are_made(tmp_path, suffix):
+    path = tmp_path / "new" / "folder" / f"label{suffix}"
+    write_label_rows(path, bands(GREY, 50), size=GREY.shape, table=CAMVID)
+    assert path.exists()
