@@ -30,7 +30,7 @@ lint: $(READY)
 $(READY): pyproject.toml $(wildcard requirements*.txt)
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install -qq --upgrade pip
-	$(VENV)/bin/python -m pip install -qq --editable .[gigapixel,serve,video] -r requirements-dev.txt
+	$(VENV)/bin/python -m pip install -qq --editable .[export,gigapixel,serve,video] -r requirements-dev.txt
 	touch $@
 
 clean:

@@ -10,6 +10,7 @@ VERBS = {
     "evaluate": "scores a run on a split of its data set",
     "explain-score": "says where the difference between two scores comes from",
     "predict": "labels images with a run's network",
+    "export": "writes a run's network as StableHLO or ONNX",
     "serve": "opens a page that labels images with runs' networks",
 }
 """Each is the function of its name in the file of its name in `segjax.commands`."""

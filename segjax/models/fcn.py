@@ -137,7 +137,7 @@ class FCN(nn.Module):
         if (
             image.ndim != 4
             or not jnp.issubdtype(image.dtype, jnp.floating)
-            or min(image.shape[1:]) < 1
+            or any(side < 1 for side in image.shape[1:])
         ):
             raise InputError(
                 "image must be a normalised float array [b h w c] with positive "

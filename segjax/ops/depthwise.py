@@ -37,7 +37,7 @@ def is_depthwise(
     size = _output_size(x_shape, kernel_shape, padding, dilation)
     return (
         kernel_shape[2:] == (1, x_shape[3])
-        and min(*x_shape, *kernel_shape, *dilation, *size) > 0
+        and all(n > 0 for n in (*x_shape, *kernel_shape, *dilation, *size))
     )
 
 

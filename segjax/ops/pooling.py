@@ -50,7 +50,7 @@ def max_pool_with_switches(
     chex.assert_type(x, float)
     height, width = x.shape[1:3]
     smallest = 1 if ceil_mode else 2
-    if min(height, width) < smallest:
+    if height < smallest or width < smallest:
         raise ValueError(
             f"cannot pool maps of {height}x{width}: "
             f"each side must be at least {smallest} with {ceil_mode=}"
@@ -94,7 +94,10 @@ def max_unpool(
             f"got {switches.shape}"
         )
     height, width = size
-    if abs(height - 2 * x.shape[1]) > 1 or abs(width - 2 * x.shape[2]) > 1:
+    if any(
+        not 2 * small - 1 <= side <= 2 * small + 1
+        for side, small in zip(size, x.shape[1:3], strict=True)
+    ):
         raise ValueError(
             f"cannot unpool maps of {x.shape[1]}x{x.shape[2]} to {height}x{width}: "
             "each side must be twice as large, give or take one"

@@ -73,7 +73,7 @@ class UNetDecoder(nn.Module):
 
 def _join_same(skip, x, stride):
     """The skip and the top left of the upsampled map, which may be one larger."""
-    if min(a - b for a, b in zip(x.shape[1:3], skip.shape[1:3], strict=True)) < 0:
+    if any(a < b for a, b in zip(x.shape[1:3], skip.shape[1:3], strict=True)):
         raise InputError(_misfit(skip, x, stride, "padding SAME needs one as large"))
     return jnp.concatenate([skip, crop_to(x, skip.shape[1:3])], axis=-1)
 
@@ -81,7 +81,7 @@ def _join_same(skip, x, stride):
 def _join_valid(skip, x, stride):
     """The centre of the skip and the upsampled map, which is smaller."""
     lost = [a - b for a, b in zip(skip.shape[1:3], x.shape[1:3], strict=True)]
-    if min(lost) < 0 or any(n % 2 for n in lost):
+    if any(n < 0 or n % 2 for n in lost):
         raise InputError(
             _misfit(skip, x, stride, "padding VALID needs a larger one, evenly so")
         )
