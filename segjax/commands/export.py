@@ -1,17 +1,18 @@
 """`python -m segjax export`."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from rich.console import Console
 
+from segjax.commands import RUN_OPTION
 from segjax.errors import InputError
 from segjax.inference import export as exporting
 from segjax.inference.predictor import load_predictor
 
 
 def export(
-    run: Path,
+    run: Annotated[Path, RUN_OPTION],
     output: Path,
     image_size: tuple[int, int] | Literal["dynamic"] | None = None,
     batch: int | Literal["dynamic"] | None = None,

@@ -4,12 +4,13 @@ import contextlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from rich.console import Console
 from rich.progress import Progress, track
 
+from segjax.commands import RUN_OPTION
 from segjax.data.labels import LabelTable
 from segjax.errors import InputError
 from segjax.inference.frames import Frames, open_frames
@@ -23,7 +24,7 @@ from segjax.inference.windows import Blend
 
 
 def predict(
-    run: tuple[Path, ...],
+    run: Annotated[tuple[Path, ...], RUN_OPTION],
     input: str,
     output: Path = Path("predictions"),
     every: int = 1,

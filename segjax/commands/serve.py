@@ -4,15 +4,17 @@ import itertools
 import os
 import socket
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 from rich.console import Console
 
+from segjax.commands import RUN_OPTION
 from segjax.errors import InputError
 
 
 def serve(
-    run: tyro.conf.UseAppendAction[tuple[tuple[Path, ...], ...]],
+    run: Annotated[tyro.conf.UseAppendAction[tuple[tuple[Path, ...], ...]], RUN_OPTION],
     host: str = "127.0.0.1",
     port: int = 7860,
     allowed_hosts: tuple[str, ...] = (),
