@@ -7,6 +7,7 @@ from segjax import cli
 
 VERBS = {
     "models": "lists the networks with their parameters",
+    "data": "looks a data set over before a run does",
     "evaluate": "scores a run on a split of its data set",
     "explain-score": "says where the difference between two scores comes from",
     "predict": "labels images with a run's network",

@@ -17,13 +17,13 @@ import shutil
 import tempfile
 import urllib.error
 import urllib.request
-import zipfile
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 
 import tensorflow_datasets as tfds
 
 from segjax.data import records
+from segjax.data.archives import unpack_zip
 from segjax.data.labels import CAMVID
 from segjax.data.paired_images import (
     Pair,
@@ -48,9 +48,11 @@ class Camvid(tfds.core.ShardBasedBuilder, skip_registration=True):
     VERSION = tfds.core.Version("1.0.0")
 
     @staticmethod
-    def config(data_dir: Path) -> PairedImagesConfig:
+    def config(data_dir: Path, *, max_bad: int = 0) -> PairedImagesConfig:
         """Finds the files below `data_dir` (`find_pairs`)."""
-        return paired_images_config(data_dir, find_pairs(data_dir), CAMVID)
+        return paired_images_config(
+            data_dir, find_pairs(data_dir), CAMVID, max_bad=max_bad
+        )
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
@@ -118,7 +120,7 @@ def download_camvid(root: Path, *, url: str = CAMVID_URL) -> Path:
             logger.info("downloading %s to %s", url, target)
             _download(url, archive)
             unpacked = Path(folder) / "camvid"
-            _unpack(archive, unpacked, source=url)
+            unpack_zip(archive, unpacked, below="CamVid", source=url)
             unpacked.rename(target)
     except OSError as error:
         if not target.is_dir():  # else another process was faster
@@ -147,31 +149,6 @@ def _download(url: str, path: Path):
         raise InputError(
             f"{url}: download ended after {path.stat().st_size} of {expected} bytes"
         )
-
-
-def _unpack(archive: Path, target: Path, *, source: str):
-    """Unpacks the files below `CamVid/`, and only to places below `target`."""
-    count = 0
-    try:
-        with zipfile.ZipFile(archive) as file:
-            for member in file.infolist():
-                parts = PurePosixPath(member.filename).parts
-                if member.is_dir() or "CamVid" not in parts[:-1]:
-                    continue
-                inside = parts[parts.index("CamVid") + 1 :]
-                if ".." in parts or PurePosixPath(member.filename).is_absolute():
-                    raise InputError(
-                        f"{source}: unsafe path {member.filename!r} in the archive"
-                    )
-                path = target.joinpath(*inside)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with file.open(member) as packed, path.open("wb") as out:
-                    shutil.copyfileobj(packed, out)
-                count += 1
-    except zipfile.BadZipFile as error:
-        raise InputError(f"{source}: not a readable zip file: {error}") from error
-    if not count:
-        raise InputError(f"{source}: no folder CamVid in the archive")
 
 
 def _read_list(path: Path, images: Path, labels: Path) -> list[Pair]:

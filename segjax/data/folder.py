@@ -44,12 +44,14 @@ class SegmentationFolder(tfds.core.ShardBasedBuilder, skip_registration=True):
     VERSION = tfds.core.Version("1.0.0")
 
     @staticmethod
-    def config(data_dir: Path) -> PairedImagesConfig:
+    def config(data_dir: Path, *, max_bad: int = 0) -> PairedImagesConfig:
         """Reads the class list of `data_dir` and finds its files."""
         if not data_dir.is_dir():
             raise InputError(f"{data_dir}: no such folder")
         table = read_classes(data_dir / "classes.txt")
-        return paired_images_config(data_dir, find_pairs(data_dir), table)
+        return paired_images_config(
+            data_dir, find_pairs(data_dir), table, max_bad=max_bad
+        )
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(

@@ -88,7 +88,7 @@ class IsbiEm(tfds.core.ShardBasedBuilder, skip_registration=True):
     def _shard_iterators_per_split(self, dl_manager):
         del dl_manager
         return {
-            split: records.shards(_read, items)
+            split: records.shards(read, items)
             for split, items in self.builder_config.splits.items()
         }
 
@@ -121,7 +121,8 @@ def find_slices(data_dir: Path) -> list[Pair | StackSlice]:
     return [StackSlice(volume, labels, index) for index in range(pages[0])]
 
 
-def _read(item: Pair | StackSlice) -> dict:
+def read(item: Pair | StackSlice) -> dict:
+    """Reads and checks one slice; see `paired_images.read_pair`."""
     if isinstance(item, Pair):
         return read_pair(item, table=ISBI_EM)
     names = [f"{path}, slice {item.index}" for path in (item.volume, item.labels)]

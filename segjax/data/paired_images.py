@@ -11,11 +11,12 @@ import dataclasses
 import functools
 import hashlib
 import io
+import logging
 import re
 import struct
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +28,11 @@ from segjax.data import records
 from segjax.data.labels import LabelTable, decode_label
 from segjax.errors import InputError
 
+logger = logging.getLogger(__name__)
+
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+# A file of a few kB may claim to be an image of any size.
+MAX_PIXELS = 178_956_970
 _LOSSY_SUFFIXES = (".jpg", ".jpeg")
 
 # What Pillow raises for a damaged file, by format and kind of damage.
@@ -58,15 +63,17 @@ class PairedImagesConfig(tfds.core.BuilderConfig):
     Attributes:
       splits: split name -> pairs, in the order in which they are stored.
       table: what the label values mean.
+      max_bad: how many bad pairs to leave out, with a warning in the log each.
     """
 
     name: str
     splits: dict[str, list[Pair]] = dataclasses.field(default_factory=dict)
     table: LabelTable | None = None
+    max_bad: int = 0
 
 
 def paired_images_config(
-    root: Path, splits: dict[str, list[Pair]], table: LabelTable
+    root: Path, splits: dict[str, list[Pair]], table: LabelTable, *, max_bad: int = 0
 ) -> PairedImagesConfig:
     """Names the prepared data set after the state of its files.
 
@@ -74,16 +81,24 @@ def paired_images_config(
       root: the folder of the data set.
       splits: split name -> pairs.
       table: what the label values mean.
+      max_bad: how many bad pairs to leave out.
 
     Raises:
-      InputError: there is no split, or one is empty.
+      InputError: there is no split, or one is empty; `max_bad` is negative.
     """
+    if max_bad < 0:
+        raise InputError(f"max_bad {max_bad}: expected 0 or more")
     for split, pairs in splits.items():
         if not pairs:
             raise InputError(f"{root}: split {split!r} is empty; expected image files")
     groups = [(split, *pair) for split, pairs in splits.items() for pair in pairs]
+    name = fingerprint(root, groups, table)
     return PairedImagesConfig(
-        name=fingerprint(root, groups, table), splits=splits, table=table
+        # What is left out does not depend on how much may be.
+        name=f"{name}-without_bad" if max_bad else name,
+        splits=splits,
+        table=table,
+        max_bad=max_bad,
     )
 
 
@@ -112,9 +127,45 @@ def fingerprint(root: Path, groups: Iterable[tuple], table: LabelTable) -> str:
 def shard_iterators(config: PairedImagesConfig) -> dict[str, list]:
     """Returns what `tfds.core.ShardBasedBuilder` asks for."""
     read = functools.partial(read_pair, table=config.table)
+    if config.max_bad:
+        leaving_out = _LeavingOut(read, config)
+        return {
+            split: records.shards(functools.partial(leaving_out, split), pairs)
+            for split, pairs in config.splits.items()
+        }
     return {
         split: records.shards(read, pairs) for split, pairs in config.splits.items()
     }
+
+
+class _LeavingOut:
+    """Reads a pair, or says None where it is bad; so often and no oftener."""
+
+    def __init__(self, read: Callable[[Pair], dict], config: PairedImagesConfig):
+        self._read = read
+        self._max_bad = config.max_bad
+        self._bad = 0
+        self._left = {split: len(pairs) for split, pairs in config.splits.items()}
+
+    def __call__(self, split: str, pair: Pair) -> dict | None:
+        try:
+            return self._read(pair)
+        except InputError as error:
+            self._bad += 1
+            self._left[split] -= 1
+            if self._bad > self._max_bad:
+                raise InputError(
+                    f"{error} (bad pair number {self._bad}, max_bad is {self._max_bad})"
+                ) from error
+            if not self._left[split]:
+                raise InputError(f"split {split!r}: every pair is bad") from error
+            logger.warning(
+                "left out bad pair %d of at most %d: %s",
+                self._bad,
+                self._max_bad,
+                error,
+            )
+            return None
 
 
 def read_pair(pair: Pair, *, table: LabelTable) -> dict:
@@ -168,11 +219,20 @@ def opened(file, *, source: str, frame: int = 0) -> Iterator[Image.Image]:
             # What Pillow warns of in a damaged file, it also raises, or can mend.
             with warnings.catch_warnings(action="ignore"):
                 image = stack.enter_context(Image.open(file))
+                _check_pixels(image)
                 image.seek(frame)
                 image.load()
         except _DAMAGE as error:
             raise _not_readable(source, error) from error
         yield image
+
+
+def _check_pixels(image: Image.Image) -> None:
+    """Pillow has the same limit, unless the program that we are part of lifted it."""
+    if image.width * image.height > MAX_PIXELS:
+        raise Image.DecompressionBombError(
+            f"{image.width}x{image.height} pixels, the limit is {MAX_PIXELS}"
+        )
 
 
 def count_pages(path: Path) -> int:

@@ -19,7 +19,7 @@ import numpy as np
 from segjax.data import transforms
 from segjax.data.border_weights import border_weights
 from segjax.data.labels import VOID
-from segjax.data.source import Source
+from segjax.data.source import Source, checked
 from segjax.data.transforms import Size
 from segjax.errors import InputError
 
@@ -96,7 +96,7 @@ def train_batches(
     if seed < 0:
         raise InputError(f"seed {seed}: expected an integer >= 0")
     augment = functools.partial(
-        _augment,
+        augment_row,
         crop_size=tuple(crop_size),
         scale_range=(lowest, highest),
         flip=flip,
@@ -107,9 +107,9 @@ def train_batches(
     )
     # Rows are chosen after the random steps: their seed is the row's index in the
     # endless global stream, whatever the shard.
-    stream = grain.MapDataset.source(source).seed(seed).shuffle().repeat(None)
+    stream = grain.MapDataset.source(Reading(source)).seed(seed).shuffle().repeat(None)
     stream = _ShardRows(
-        stream.map(_checked).random_map(augment),
+        stream.map(checked).random_map(augment),
         batch_size=batch_size,
         rows=rows,
         shard_index=shard_index,
@@ -163,7 +163,7 @@ def eval_batches(
     if image_size is not None and pad_size is not None:
         raise InputError("image_size and pad_size exclude each other: give one")
     if pad_size is None:
-        label_size = _checked(source[0])["label"].shape
+        label_size = checked(source[0])["label"].shape
         prepare = functools.partial(_same_size, size=label_size, image_size=image_size)
     else:
         label_size = tuple(pad_size)
@@ -173,14 +173,10 @@ def eval_batches(
         "label": np.full(label_size, VOID, np.uint8),
         "valid": np.bool_(False),
     }
-    count = len(source)
-
-    def row(index):
-        if index >= count:
-            return padding
-        return {**prepare(_checked(source[index])), "valid": np.bool_(True)}
-
-    steps = -(-count // batch_size)
+    row = functools.partial(
+        eval_row, source=Reading(source), prepare=prepare, padding=padding
+    )
+    steps = -(-len(source) // batch_size)
     stream = _ShardRows(
         grain.MapDataset.range(steps * batch_size).map(row),
         batch_size=batch_size,
@@ -204,9 +200,25 @@ def max_size(source: Source) -> Size:
       InputError: for an empty source or a malformed example.
     """
     _check_source(source)
-    shapes = [_checked(source[index])["label"].shape for index in range(len(source))]
+    shapes = [checked(source[index])["label"].shape for index in range(len(source))]
     height, width = np.max(shapes, axis=0)
     return int(height), int(width)
+
+
+class Reading:
+    """The source itself; a place on the stack that tells who reads which example."""
+
+    def __init__(self, source: Source):
+        self._source = source
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index):
+        return self._source[index]
+
+    def __repr__(self) -> str:
+        return repr(self._source)
 
 
 class _ShardRows(grain.MapDataset):
@@ -245,7 +257,14 @@ def _iterate(stream, rows, *, num_threads, prefetch):
     return iter(batches.to_iter_dataset(options))
 
 
-def _augment(
+def eval_row(index, *, source, prepare, padding):
+    """One row of an evaluation batch, `padding` past the end of the source."""
+    if index >= len(source):
+        return padding
+    return {**prepare(checked(source[index])), "valid": np.bool_(True)}
+
+
+def augment_row(
     example,
     rng,
     *,
@@ -257,6 +276,7 @@ def _augment(
     border_weight,
     image_size,
 ):
+    """One row of a training batch."""
     if elastic:
         # Before the crop, so that what moves into it is the example, not its mirror.
         example = transforms.random_elastic(example, rng, sigma=elastic)
@@ -307,22 +327,6 @@ def _padded(example, *, size):
         "image": transforms.pad_image(image, size),
         "label": transforms.pad_label(label, size),
     }
-
-
-def _checked(example):
-    """The example, or InputError if image and label do not go together."""
-    image, label = example["image"], example["label"]
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise InputError(
-            f"example {example['id']}: image is {image.dtype} {image.shape}, "
-            "expected uint8 [h w 3]"
-        )
-    if label.dtype != np.uint8 or label.shape != image.shape[:2]:
-        raise InputError(
-            f"example {example['id']}: label is {label.dtype} {label.shape}, "
-            f"expected uint8 {image.shape[:2]} as its image"
-        )
-    return example
 
 
 def _check_source(source):

@@ -62,11 +62,11 @@ def decode(record: dict) -> dict:
     }
 
 
-def shards(read: Callable[[object], tuple[str, dict]], items: Sequence) -> list:
+def shards(read: Callable[[object], dict | None], items: Sequence) -> list:
     """Splits the examples of one split over files, in order.
 
     Args:
-      read: item -> example (a dict of the features).
+      read: item -> example (a dict of the features), or None to leave it out.
       items: what the examples are made from.
 
     Returns:
@@ -76,7 +76,9 @@ def shards(read: Callable[[object], tuple[str, dict]], items: Sequence) -> list:
 
     def generate(start: int) -> Iterator[tuple[int, dict]]:
         for index in range(start, min(start + SHARD_LENGTH, len(items))):
-            yield index, read(items[index])
+            example = read(items[index])
+            if example is not None:
+                yield index, example
 
     return [
         functools.partial(generate, start)

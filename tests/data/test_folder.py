@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segjax.data import paired_images
 from segjax.data.datasets import open_dataset
 from segjax.data.folder import read_classes
 from segjax.data.labels import VOID
@@ -258,6 +259,43 @@ def test_floating_point_image(folder, tmp_path):
     (folder / "images/b.png").unlink()
     save(folder / "images/b.tif", np.zeros((8, 12), np.float32))
     assert_fails(folder, tmp_path, r"images/b\.tif: cannot be made RGB")
+
+
+def test_bad_pairs_may_be_left_out(folder, tmp_path, caplog):
+    save(folder / "images/c.png", random_image(2))
+    save(folder / "labels/c.png", random_label(2))
+    (folder / "images/b.png").write_text("hello")
+    dataset = open_dataset(
+        "folder", data_dir=folder, prepared_dir=tmp_path / "prepared", max_bad=1
+    )
+    assert [example["id"] for example in dataset.splits["train"]] == ["a", "c"]
+    assert "left out bad pair 1 of at most 1: " in caplog.text
+    assert "images/b.png: not a readable image" in caplog.text
+    # What others have prepared without leaving anything out is another data set.
+    with pytest.raises(InputError, match=r"b\.png: not a readable image"):
+        open_(folder, tmp_path)
+    (folder / "images/c.png").write_text("hello")
+    with pytest.raises(InputError, match=r"c\.png.*bad pair number 2, max_bad is 1"):
+        open_dataset(
+            "folder", data_dir=folder, prepared_dir=tmp_path / "prepared", max_bad=1
+        )
+
+
+def test_nothing_is_left_of_a_split(folder, tmp_path):
+    for name in ("a", "b"):
+        (folder / f"images/{name}.png").write_text("hello")
+    with pytest.raises(InputError, match="split 'train': every pair is bad"):
+        open_dataset(
+            "folder", data_dir=folder, prepared_dir=tmp_path / "prepared", max_bad=9
+        )
+    assert not (tmp_path / "prepared").exists()
+
+
+def test_too_many_pixels_for_memory(folder, tmp_path, monkeypatch):
+    # Pillow's own limit is a global that any library may lift.
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    monkeypatch.setattr(paired_images, "MAX_PIXELS", 8 * 12 - 1)
+    assert_fails(folder, tmp_path, r"a\.png: .*12x8 pixels, the limit is 95")
 
 
 def test_failure_keeps_what_was_prepared_before(folder, tmp_path):

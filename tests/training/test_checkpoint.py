@@ -1,5 +1,9 @@
 """What is kept, what comes back."""
 
+import logging
+import resource
+import time
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +12,7 @@ import pytest
 
 from segjax.errors import InputError
 from segjax.models.zoo import build_model
-from segjax.training import checkpoint, parallel
+from segjax.training import checkpoint, manifest, parallel
 from segjax.training.optimizers import make_optimizer
 from segjax.training.state import create_state
 
@@ -16,7 +20,7 @@ SCORES = {"miou": 0.3, "pixel_accuracy": 0.6}
 
 
 def test_latest_and_best_are_kept(tmp_path):
-    manager = checkpoint.open_checkpoints(tmp_path / "checkpoints")
+    manager = checkpoint.open_checkpoints(tmp_path / "checkpoints", keep=1)
     for step, miou in ((1, 0.3), (2, 0.5), (3, 0.4), (4, 0.2)):
         state = {"x": jnp.full(2, float(step))}
         scores = {"miou": miou, "pixel_accuracy": 1 - miou}
@@ -96,3 +100,234 @@ def test_saving_a_step_again_is_harmless(tmp_path):
         manager.wait_until_finished()
     assert list(manager.all_steps()) == [1]
     manager.close()
+
+
+def small_state(value=0.0):
+    return {
+        "params": {"kernel": jnp.arange(600.0) + value, "bias": jnp.full(3, value)},
+        "opt_state": (jnp.zeros((), jnp.int32), None),
+        "batch_stats": {},
+    }
+
+
+def saved_run(folder, steps, **options):
+    checkpoints = checkpoint.open_checkpoints(folder, **options)
+    for step in steps:
+        state = small_state(float(step))
+        checkpoint.save(checkpoints, state, step=step, meta={"a": 1}, scores=SCORES)
+    checkpoints.close()
+
+
+def largest_file(folder):
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return max(files, key=lambda path: path.stat().st_size)
+
+
+def flip(path, position=-1):
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
+
+
+def test_state_that_was_not_evaluated_is_kept_as_newest_only(tmp_path):
+    checkpoints = checkpoint.open_checkpoints(tmp_path, keep=1)
+    for step, scores in ((1, SCORES), (2, None), (3, {**SCORES, "miou": 0.1})):
+        checkpoint.save(checkpoints, small_state(), step=step, meta={}, scores=scores)
+        checkpoints.wait_until_finished()
+        assert checkpoints.latest_step() == step
+        assert checkpoints.best_step() == 1
+    assert checkpoints.all_steps() == [1, 3]
+    checkpoints.close()
+
+
+def test_of_equal_scores_the_latest_is_best(tmp_path):
+    saved_run(tmp_path, (1, 2, 3))
+    checkpoints = checkpoint.open_checkpoints(tmp_path)
+    assert checkpoints.best_step() == 3
+    checkpoints.close()
+    assert checkpoint.read(tmp_path, best="miou").step == 3
+
+
+def test_donated_buffers_do_not_reach_the_checkpoint(tmp_path):
+    checkpoints = checkpoint.open_checkpoints(tmp_path)
+    state = jax.device_put(small_state(1.0))
+    double = jax.jit(lambda s: jax.tree.map(lambda x: x + x, s), donate_argnums=0)
+    checkpoint.save(checkpoints, state, step=1, meta={}, scores=SCORES)
+    for _ in range(5):
+        state = double(state)
+    checkpoints.close()
+    saved = checkpoint.read(tmp_path)
+    np.testing.assert_array_equal(saved.params["kernel"], np.arange(600) + 1.0)
+
+
+def test_other_devices_may_restore(tmp_path):
+    one = parallel.make_mesh(jax.devices()[:1])
+    two = parallel.make_mesh(jax.devices())
+    assert two.size == 2
+    split = jax.sharding.NamedSharding(two, jax.sharding.PartitionSpec("data"))
+    whole = jax.sharding.NamedSharding(one, jax.sharding.PartitionSpec())
+    state = {"x": jax.device_put(jnp.arange(8.0), split)}
+    checkpoints = checkpoint.open_checkpoints(tmp_path)
+    checkpoint.save(checkpoints, state, step=1, meta={}, scores=SCORES)
+    for sharding in (whole, split):
+        like = {"x": jax.device_put(jnp.zeros(8), sharding)}
+        restored = checkpoint.restore(checkpoints, like, step=1)
+        assert restored["x"].sharding == sharding
+        np.testing.assert_array_equal(restored["x"], np.arange(8.0))
+    checkpoints.close()
+
+
+def test_state_of_another_network_does_not_fit(tmp_path):
+    saved_run(tmp_path, (1,))
+    checkpoints = checkpoint.open_checkpoints(tmp_path)
+    other = {**small_state(), "params": {"kernel": jnp.zeros(5)}}
+    with pytest.raises(InputError, match=r"1: cannot be restored: .") as caught:
+        checkpoint.restore(checkpoints, other, step=1)
+    assert "\n" not in str(caught.value)
+    checkpoints.close()
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "delete", "manifest", "half"])
+def test_damaged_newest_gives_way_to_the_newest_sound_one(tmp_path, caplog, damage):
+    saved_run(tmp_path, (1, 2))
+    file = largest_file(tmp_path / "2" / "state")
+    if damage == "flip":
+        flip(file, 50)
+    elif damage == "cut":
+        file.write_bytes(file.read_bytes()[:-1])
+    elif damage == "delete":
+        file.unlink()
+    elif damage == "manifest":
+        (tmp_path / "2" / manifest.MANIFEST).unlink()
+    else:
+        for path in list((tmp_path / "2" / "state").rglob("*"))[::2]:
+            if path.is_file():
+                path.unlink()
+    saved = checkpoint.read(tmp_path)
+    assert saved.step == 1
+    np.testing.assert_array_equal(saved.params["bias"], np.full(3, 1.0))
+    assert checkpoint.read(tmp_path, best="miou").step == 1
+    assert "damaged" in caplog.text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2"]
+
+    caplog.clear()
+    checkpoints = checkpoint.open_checkpoints(tmp_path)
+    assert "2: " in caplog.text
+    assert "the newest sound one is step 1" in caplog.text
+    assert (checkpoints.latest_step(), checkpoints.best_step()) == (1, 1)
+    assert (tmp_path / "damaged-2").is_dir()
+    checkpoint.save(checkpoints, small_state(7.0), step=2, meta={}, scores=SCORES)
+    checkpoints.close()
+    np.testing.assert_array_equal(
+        checkpoint.read(tmp_path).params["bias"], np.full(3, 7.0)
+    )
+
+
+def test_no_sound_checkpoint_is_a_clear_stop(tmp_path):
+    saved_run(tmp_path, (1,))
+    flip(largest_file(tmp_path / "1" / "state"))
+    message = "no checkpoint is sound .*1: state/.* has another checksum"
+    with pytest.raises(InputError, match=message):
+        checkpoint.open_checkpoints(tmp_path)
+    with pytest.raises(InputError, match=message):
+        checkpoint.read(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+
+
+def test_a_checkpoint_of_an_earlier_version_is_read(tmp_path, caplog):
+    caplog.set_level("INFO", logger="segjax")
+    saved_run(tmp_path, (1,))
+    (tmp_path / "1" / manifest.MANIFEST).unlink()
+    (tmp_path / "1" / "meta" / "metadata").write_text('{"a": 1}')
+    saved = checkpoint.read(tmp_path)
+    assert (saved.step, saved.meta) == (1, {"a": 1})
+    assert "has no checksums" in caplog.text
+
+
+def test_leftovers_of_a_kill_are_cleared(tmp_path):
+    saved_run(tmp_path, (1,))
+    for name in ("2.orbax-checkpoint-tmp", "deleted-0"):
+        (tmp_path / name / "state").mkdir(parents=True)
+    assert checkpoint.read(tmp_path).step == 1
+    checkpoints = checkpoint.open_checkpoints(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+    assert checkpoints.all_steps() == [1]
+    checkpoints.close()
+
+
+class FailingSeal:
+    """Stands in for the last write of a save; fails `times` times."""
+
+    def __init__(self, times):
+        self.times = times
+        self.write = manifest.write
+
+    def __call__(self, folder, *, step):
+        if self.times:
+            self.times -= 1
+            raise OSError(28, "No space left on device")
+        self.write(folder, step=step)
+
+
+@pytest.mark.parametrize("how", ["wait", "poll", "next save", "close"])
+def test_failed_save_is_made_again(tmp_path, monkeypatch, caplog, how):
+    monkeypatch.setattr(checkpoint, "_RETRY_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr(manifest, "write", FailingSeal(2))
+    checkpoints = checkpoint.open_checkpoints(tmp_path)
+    checkpoint.save(checkpoints, small_state(5.0), step=1, meta={}, scores=SCORES)
+    if how == "wait":
+        checkpoints.wait_until_finished()
+    elif how == "poll":
+        for _ in range(200):
+            checkpoints.poll()
+            if (tmp_path / "1").is_dir():
+                break
+            time.sleep(0.05)
+    elif how == "next save":
+        checkpoint.save(checkpoints, small_state(6.0), step=2, meta={}, scores=SCORES)
+    checkpoints.close()
+    saved = checkpoint.read(tmp_path)
+    assert saved.step == (2 if how == "next save" else 1)
+    assert manifest.damage(tmp_path / "1") is None
+    assert caplog.text.count("No space left on device); trying again") == 2
+
+
+def test_save_that_fails_every_time_stops_with_the_reason(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "_RETRY_SECONDS", (0.0, 0.0))
+    saved_run(tmp_path, (1,))
+    monkeypatch.setattr(manifest, "write", FailingSeal(-1))
+    checkpoints = checkpoint.open_checkpoints(tmp_path)
+    checkpoint.save(checkpoints, small_state(), step=2, meta={}, scores=SCORES)
+    with pytest.raises(InputError, match="checkpoint 2 cannot be written: No space"):
+        checkpoints.wait_until_finished()
+    checkpoints.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+    assert checkpoint.read(tmp_path).step == 1
+
+
+def test_disk_that_is_full_for_real(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(logging.getLogger("segjax"), "handlers", [])
+    monkeypatch.setattr(logging.getLogger("segjax"), "propagate", True)
+    monkeypatch.setattr(checkpoint, "_RETRY_SECONDS", (0.0, 0.0))
+    checkpoints = checkpoint.open_checkpoints(tmp_path)
+    rng = np.random.default_rng(0)
+    state = {"x": rng.random(100_000)}  # does not compress
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        checkpoint.save(checkpoints, state, step=1, meta={}, scores=SCORES)
+        with pytest.raises(InputError, match=r"1 cannot be written: .*File too large"):
+            checkpoints.wait_until_finished()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())
+    assert capfd.readouterr().err == ""
+    checkpoint.save(checkpoints, state, step=2, meta={}, scores=SCORES)
+    checkpoints.close()
+    assert manifest.damage(tmp_path / "2") is None
+
+
+def test_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"checkpoints: cannot be written: Not a dir"):
+        checkpoint.open_checkpoints(tmp_path / "file" / "checkpoints")
