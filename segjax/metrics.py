@@ -6,7 +6,7 @@ Counts are int32 per batch; the caller adds them up in int64 over the data set, 
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -40,6 +40,20 @@ def confusion_matrix(
     # product of one-hot matrices, whose cost grows with the number of classes.
     counts = jnp.zeros(cells + 1, jnp.int32).at[cell].add(1)
     return counts[:cells].reshape(num_classes, num_classes)
+
+
+def image_confusions(
+    prediction: jax.Array, label: jax.Array, num_classes: int
+) -> jax.Array:
+    """`confusion_matrix` of every image of a batch: int32 `[b k k]`.
+
+    Args:
+      prediction: integer `[b h w]`, in `0..num_classes-1`.
+      label: integer `[b h w]`, in `0..num_classes-1` or `VOID`.
+      num_classes: k.
+    """
+    chex.assert_rank([prediction, label], 3)
+    return jax.vmap(lambda p, t: confusion_matrix(p, t, num_classes))(prediction, label)
 
 
 def scores(confusion: np.ndarray) -> dict[str, Any]:
@@ -79,6 +93,46 @@ def scores(confusion: np.ndarray) -> dict[str, Any]:
         "iou": iou.tolist(),
         "dice": dice.tolist(),
     }
+
+
+class ClassScores(NamedTuple):
+    """The row of every class in an evaluation's table, `[k]` each.
+
+    Attributes:
+      pixels: int64, labelled pixels of the class.
+      share: float64, of all labelled pixels; NaN without any.
+      iou: float64, NaN where the class is neither in the labels nor predicted.
+      dice: float64, likewise.
+      accuracy: float64, share of its pixels that are predicted as it (recall); NaN
+        where the labels do not have it.
+      precision: float64, share of what is predicted as it that is it; NaN where it is
+        not predicted.
+    """
+
+    pixels: np.ndarray
+    share: np.ndarray
+    iou: np.ndarray
+    dice: np.ndarray
+    accuracy: np.ndarray
+    precision: np.ndarray
+
+
+def class_scores(confusion: np.ndarray) -> ClassScores:
+    """Scores of each class from confusion counts, integer `[k k]`, rows true."""
+    overall = scores(confusion)
+    confusion = np.asarray(confusion)
+    right, true, predicted = (
+        x.astype(np.float64)
+        for x in (np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0))
+    )
+    return ClassScores(
+        pixels=confusion.sum(axis=1),
+        share=_ratio(true, np.broadcast_to(true.sum(), true.shape)),
+        iou=np.array(overall["iou"]),
+        dice=np.array(overall["dice"]),
+        accuracy=_ratio(right, true),
+        precision=_ratio(right, predicted),
+    )
 
 
 def mean_iou_of(iou: Sequence[float], ids: Sequence[int]) -> float:

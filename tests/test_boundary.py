@@ -7,6 +7,7 @@ from scipy.spatial.distance import cdist
 
 from segjax.boundary import (
     boundary_f1,
+    boundary_f1_both_ways,
     boundary_f1_dilated,
     boundary_map,
     mean_boundary_f1,
@@ -234,6 +235,20 @@ def test_precision_and_recall_change_places(score):
     np.testing.assert_array_equal(there.recall, back.precision)
     np.testing.assert_allclose(there.f1, back.f1, rtol=1e-12)
     assert 0 < there.image < 1
+
+
+@pytest.mark.parametrize("void", ["masked", "other"])
+def test_both_ways_at_once_are_each_alone(void):
+    rng = np.random.default_rng(8)
+    label = random_label(rng, (40, 50), 4, void=0.1)
+    prediction = random_label(rng, (40, 50), 4)
+    options = {"num_classes": 4, "tolerance": 0.04, "void": void}
+    pair = boundary_f1_both_ways(prediction, label, **options)
+    for found, alone in zip(pair, (boundary_f1, boundary_f1_dilated), strict=True):
+        expected = alone(prediction, label, **options)
+        for ours, theirs in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    assert pair.dilated.image > pair.matched.image
 
 
 def test_dilated_never_below_one_to_one():

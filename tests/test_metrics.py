@@ -128,6 +128,34 @@ def test_dice_by_hand():
     assert scores(np.array([[3, 1], [0, 0]], np.int64))["dice"] == [6 / 7, 0.0]
 
 
+def test_class_scores_by_hand():
+    rows = metrics.class_scores(
+        np.array([[6, 2, 0, 0], [1, 3, 0, 1], [2, 0, 2, 0], [0] * 4])
+    )
+    assert rows.pixels.tolist() == [8, 5, 4, 0]
+    assert rows.share.tolist() == [8 / 17, 5 / 17, 4 / 17, 0]
+    assert rows.accuracy[:3].tolist() == [6 / 8, 3 / 5, 2 / 4]
+    assert rows.precision.tolist() == [6 / 9, 3 / 5, 2 / 2, 0]
+    assert rows.iou.tolist() == [6 / 11, 3 / 7, 2 / 4, 0]
+    assert rows.dice.tolist() == [12 / 17, 6 / 10, 4 / 6, 0]
+    assert math.isnan(rows.accuracy[3])  # predicted, but never true
+    nothing = metrics.class_scores(np.zeros((2, 2), np.int64))
+    assert all(np.isnan(column).all() for column in nothing[1:])
+
+
+def test_confusions_of_images_against_brute_force():
+    rng = np.random.default_rng(5)
+    label = rng.integers(0, 4, (3, 6, 7)).astype(np.uint8)
+    label[rng.random(label.shape) < 0.2] = VOID
+    label[2] = VOID
+    prediction = rng.integers(0, 4, label.shape).astype(np.uint8)
+    counts = jax.jit(metrics.image_confusions, static_argnums=2)(prediction, label, 4)
+    assert counts.dtype == np.int32
+    pairs = zip(prediction, label, strict=True)
+    expected = [brute_force(*pair, 4) for pair in pairs]
+    np.testing.assert_array_equal(counts, expected)
+
+
 def test_dice_against_scikit_learn():
     sklearn_metrics = pytest.importorskip("sklearn.metrics")
     rng = np.random.default_rng(0)

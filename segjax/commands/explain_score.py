@@ -9,6 +9,7 @@ from rich.console import Console
 from segjax import evaluation, explain
 from segjax.data.datasets import open_dataset
 from segjax.errors import InputError
+from segjax.evaluation_counts import Parts
 from segjax.policies import POLICIES
 from segjax.report.explanation_grids import explanation_grids
 from segjax.report.tables import rich_table
@@ -46,7 +47,12 @@ def explain_score(
     if all(name.partition("/")[0] in POLICIES for name in (a, b)):
         if run is None:
             raise InputError("two policies need --run, the run that both score")
-        result = evaluation.evaluate(run, data_dir=data_dir, prepared_dir=prepared_dir)
+        result = evaluation.evaluate(
+            run,
+            data_dir=data_dir,
+            prepared_dir=prepared_dir,
+            parts=Parts(boundaries=False, sizes=False, intervals=False),
+        )
         explanation = explain.explain_policies(result.confusions, a, b)
     else:
         if dataset is None:
