@@ -1,0 +1,1 @@
+"""What a step will need on devices that need not be here, from the compiler."""
