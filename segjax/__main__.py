@@ -13,6 +13,8 @@ VERBS = {
     "predict": "labels images with a run's network",
     "export": "writes a run's network as StableHLO or ONNX",
     "serve": "opens a page that labels images with runs' networks",
+    "replay": "does the step again at which a run's loss was not finite",
+    "plan": "says what an experiment needs on a TPU slice, without a TPU",
 }
 """Each is the function of its name in the file of its name in `segjax.commands`."""
 

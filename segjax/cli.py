@@ -2,12 +2,13 @@
 
 import argparse
 import contextlib
+import dataclasses
 import functools
 import io
 import logging
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import tyro
 
@@ -23,7 +24,8 @@ def main(
 ) -> None:
     """Parses options over `default` and calls `run` with the result.
 
-    Every field of the dataclass `default` is an option (`--batch-size 4`). An unknown
+    Every field of the dataclass `default` is an option (`--batch-size 4`), and so is
+    every one of `segjax.training.processes.Launch`. An unknown
     or ill-typed option, and every `InputError`, ends the program with status 2 and a
     one-line message that names it.
 
@@ -37,15 +39,34 @@ def main(
     try:
         default = _preset(default, presets or {}, args)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    config = _in_one_line(lambda: tyro.cli(type(default), default=default, args=args))
+        _stop(error)
+    # Here, because the verbs that train nothing start without loading JAX.
+    from segjax.training import processes
+
+    options = dataclasses.make_dataclass(
+        "Options",
+        [("config", type(default)), ("launch", processes.Launch)],
+    )
+    parsed = _in_one_line(
+        lambda: tyro.cli(
+            tyro.conf.OmitArgPrefixes[options],
+            default=options(default, processes.Launch()),
+            args=args,
+        )
+    )
     _show_progress_messages()
     try:
-        run(config)
+        processes.start(parsed.launch)
+        processes.keep_compiled_programs(parsed.launch)
+        run(parsed.config)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _stop(error)
+
+
+def _stop(error: InputError) -> NoReturn:
+    # Grain adds lines of its own to what is raised through it.
+    print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
+    sys.exit(2)
 
 
 def _preset(default: Any, presets: Mapping[str, Any], args: list[str]) -> Any:
@@ -82,8 +103,7 @@ def call(function: Callable[..., None], *, prog: str, args: list[str]) -> None:
     try:
         run()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _stop(error)
 
 
 def _in_one_line(parse: Callable[[], Any]) -> Any:
@@ -106,10 +126,17 @@ def _unboxed(text: str) -> str:
     )
 
 
+class _StandardError(logging.Handler):
+    """Prints records to `sys.stderr` as it is when they come."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr)
+
+
 def _show_progress_messages() -> None:
     """Prints segjax's own log lines, and no other library's."""
     logger = logging.getLogger("segjax")
-    handler = logging.StreamHandler()
+    handler = _StandardError()
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger.handlers = [handler]
     logger.propagate = False

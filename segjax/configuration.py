@@ -12,10 +12,13 @@ import tyro
 
 from segjax.class_weights import WeightsName
 from segjax.errors import InputError
+from segjax.models.layers import Remat
 from segjax.models.zoo import build_model
 from segjax.schedules import ScheduleName
 from segjax.training.loop import SelectName
 from segjax.training.optimizers import OptimizerName
+from segjax.training.parallel import Engine
+from segjax.training.workdir import Resume
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +121,30 @@ class Config:
     panels: int = 3
     """Images in the panels of every evaluation and predictions kept; 0: none."""
 
+    parallel: Engine = "jit"
+    """Who splits the work over devices: the compiler, or the step itself (pmap)."""
+
+    mesh: str | None = None
+    """Devices that split batch and image height: data=4,space=2. None: all the batch."""
+
+    accumulate: int = 1
+    """Parts that a batch goes through the network in, one after the other."""
+
+    remat: Remat = "none"
+    """Maps that are computed twice instead of kept: those inside of "blocks"."""
+
+    bad_records: Literal["stop", "skip"] = "stop"
+    """Bad training data: stop the run, or take the next good ones, and tell."""
+
+    max_bad: int = 10
+    """Bad records, and bad files of camvid and folder, to skip at most."""
+
+    stall_seconds: float = 60.0
+    """A wait for input that is longer is told, with the stage that it is in."""
+
+    resume: Resume = "auto"
+    """A run found in workdir: go on with it; it must (not) be there: never, must."""
+
     seed: int = 0
     """Seed of initialisation, order of data, augmentation and dropout."""
 
@@ -130,9 +157,13 @@ class Config:
 
 def check(config: Config) -> None:
     """Raises InputError for an option that is wrong whatever the data and devices."""
-    for field in ("steps", "eval_every", "log_every"):
+    for field in ("steps", "eval_every", "log_every", "accumulate"):
         if getattr(config, field) < 1:
             raise InputError(f"{field} is {getattr(config, field)}, expected >= 1")
+    if config.max_bad < 0:
+        raise InputError(f"max_bad is {config.max_bad}, expected >= 0")
+    if not config.stall_seconds > 0:
+        raise InputError(f"stall_seconds is {config.stall_seconds}, expected > 0")
     if config.panels < 0:
         raise InputError(f"panels is {config.panels}, expected >= 0")
     if not 0 <= config.dropout < 1:
@@ -164,15 +195,32 @@ def plain(config: Config) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(config), default=str))
 
 
+def defaults() -> dict[str, Any]:
+    """The fields with a default as JSON values.
+
+    What a configuration of an older version lacks was done in the default's way.
+    """
+    values = {
+        field.name: field.default
+        for field in dataclasses.fields(Config)
+        if field.default is not dataclasses.MISSING
+    }
+    return json.loads(json.dumps(values, default=str))
+
+
 def from_plain(values: dict[str, Any]) -> Config:
     """The configuration that `plain` made JSON values of.
+
+    A field that is missing was added later; its default is what was done before.
 
     Raises:
       InputError: a field is missing or unknown: another version wrote it.
     """
-    names = {field.name for field in dataclasses.fields(Config)}
-    if names != set(values):
-        strangers = ", ".join(sorted(names ^ set(values)))
+    fields = dataclasses.fields(Config)
+    names = {field.name for field in fields}
+    needed = {f.name for f in fields if f.default is dataclasses.MISSING}
+    if not needed <= set(values) <= names:
+        strangers = ", ".join(sorted(needed - set(values) | set(values) - names))
         raise InputError(
             f"configuration was written by another version of segjax: {strangers}"
         )
@@ -207,9 +255,11 @@ SMOKE_DATA = {"size": (48, 64), "counts": {"train": 4, "val": 2, "test": 2}}
 def smoke(config: Config) -> Config:
     """The same experiment in two tiny steps, in a temporary folder if none is given."""
     devices = jax.device_count()
-    # The smallest crop that all networks take, whatever they lose at the border.
+    # The smallest crop that all networks take, whatever they lose at the border; where
+    # its rows are split, one with enough of them for a 7x7 kernel at stride 16.
+    rows = 32 if config.mesh is None else 128
     sizes = [
-        build_model(name, num_classes=1).input_size((32, 48))
+        build_model(name, num_classes=1).input_size((rows, 48))
         for name in getattr(config, "models", (config.model,))
     ]
     workdir = config.workdir or Path(tempfile.mkdtemp(prefix="segjax_smoke_"))

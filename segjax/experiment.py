@@ -5,6 +5,7 @@ of `run`. Nothing is hidden between the two: this file opens the data, builds th
 network and the recipe, trains, and scores.
 """
 
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from rich.console import Console
 from segjax import class_weights, configuration, schedules
 from segjax.configuration import Config
 from segjax.data import pipeline
+from segjax.data.bad_records import SkipBad, skip_bad
 from segjax.data.datasets import Dataset, open_dataset
 from segjax.data.source import Source
 from segjax.errors import InputError
@@ -31,11 +33,12 @@ from segjax.report.panels import draw_panels
 from segjax.report.tables import Row, class_table, comparison_table
 from segjax.results import Result, read_result, write_result
 from segjax.scoring import majority_baseline, score
-from segjax.training import checkpoint, loop, parallel, steps
+from segjax.training import checkpoint, loop, parallel, processes, steps
 from segjax.training.initialization import transfer
 from segjax.training.optimizers import make_optimizer
+from segjax.training.preemption import Stopped, StopRequest, listening
 from segjax.training.state import TrainState, create_state
-from segjax.training.workdir import claim_workdir
+from segjax.training.workdir import check_resume, claim_workdir, hold_workdir
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +72,12 @@ class Experiment:
     eval_step: Callable
 
 
-def prepare(config: Config, *, dataset: Dataset | None = None) -> Experiment:
+def prepare(
+    config: Config,
+    *,
+    dataset: Dataset | None = None,
+    mesh: jax.sharding.Mesh | None = None,
+) -> Experiment:
     """Opens the data and builds everything; checks all that can be checked.
 
     Writes nothing but prepared records.
@@ -77,22 +85,33 @@ def prepare(config: Config, *, dataset: Dataset | None = None) -> Experiment:
     Args:
       config: what to run; `smoke` replaces its sizes by tiny ones.
       dataset: already opened; None opens `config.dataset`.
+      mesh: of `parallel.make_mesh`; None makes that of `config.mesh`.
 
     Raises:
       InputError: an option, file or folder is wrong; the message says which.
     """
     if config.smoke:
         config = configuration.smoke(config)
-    mesh = parallel.make_mesh()
     configuration.check(config)
-    for field in ("batch_size", "eval_batch_size"):
-        parallel.check_batch_size(getattr(config, field), mesh, field=field)
+    if mesh is None:
+        data, space = parallel.parse_mesh(config.mesh) if config.mesh else (None, 1)
+        mesh = parallel.make_mesh(data=data, space=space)
+    parallel.check_batch_size(
+        config.batch_size, mesh, field="batch_size", accumulate=config.accumulate
+    )
+    parallel.check_batch_size(config.eval_batch_size, mesh, field="eval_batch_size")
+    skips = config.bad_records == "skip"
     if dataset is None:
-        dataset = open_dataset(
-            config.dataset,
-            data_dir=config.data_dir,
-            prepared_dir=config.prepared_dir,
-            **configuration.SMOKE_DATA if config.smoke else {},
+        files = config.dataset in ("camvid", "folder")
+        dataset = processes.first_before_others(
+            partial(
+                open_dataset,
+                config.dataset,
+                data_dir=config.data_dir,
+                prepared_dir=config.prepared_dir,
+                **{"max_bad": config.max_bad} if skips and files else {},
+                **configuration.SMOKE_DATA if config.smoke else {},
+            )
         )
     for split in ("train", "val"):
         if split not in dataset.splits:
@@ -100,16 +119,25 @@ def prepare(config: Config, *, dataset: Dataset | None = None) -> Experiment:
                 f"data set {dataset.name!r} has no split {split!r}, only "
                 f"{', '.join(dataset.splits)}: expected train and val, and maybe test"
             )
+    if skips:  # not those that are scored: a score is of the whole split
+        train = skip_bad(dataset.splits["train"], max_bad=config.max_bad)
+        dataset = dataclasses.replace(
+            dataset, splits={**dataset.splits, "train": train}
+        )
     train = dataset.splits["train"]
     report_split = "test" if "test" in dataset.splits else "val"
     num_classes = dataset.table.num_classes
+    axis_name = parallel.AXIS if config.parallel == "pmap" else None
     model = build_model(
         config.model,
         num_classes=num_classes,
         width=config.width,
         dropout=config.dropout,
         dtype=jnp.dtype(config.dtype),
+        axis_name=axis_name,
+        remat=config.remat,
     )
+    parallel.check_height(model, config.crop_size, mesh, field="crop_size")
     weights = class_weights.loss_weights(config.class_weights, train, num_classes)
     rate = schedules.learning_rate(
         config.schedule,
@@ -125,7 +153,8 @@ def prepare(config: Config, *, dataset: Dataset | None = None) -> Experiment:
         clip_norm=config.clip_norm,
     )
     # Raises for options that the pipeline cannot take.
-    train_batches(config, train).close()
+    train_batches(config, train, mesh=mesh).close()
+    compile_train_step, compile_eval_step = parallel.COMPILE[config.parallel]
     experiment = Experiment(
         config=config,
         dataset=dataset,
@@ -138,22 +167,25 @@ def prepare(config: Config, *, dataset: Dataset | None = None) -> Experiment:
         model=model,
         tx=tx,
         learning_rate=rate,
-        train_step=parallel.jit_train_step(
+        train_step=compile_train_step(
             partial(
                 steps.train_step,
                 model=model,
                 tx=tx,
                 class_weights=weights,
                 ema_decay=config.ema_decay or 0.0,
+                accumulate=config.accumulate,
+                axis_name=axis_name,
             ),
             mesh,
         ),
-        eval_step=parallel.jit_eval_step(
+        eval_step=compile_eval_step(
             partial(
                 steps.eval_step,
                 model=model,
                 num_classes=num_classes,
                 class_weights=weights,
+                axis_name=axis_name,
             ),
             mesh,
         ),
@@ -224,18 +256,42 @@ def train(
       console: where progress and results are printed.
 
     Raises:
-      InputError: the folder holds another run, or cannot be written.
+      InputError: the folder holds another run, is in use or cannot be written; or
+        training came to something that is not finite, see `loop.fit`.
+      Stopped: SIGTERM or SIGINT came, and all that was done is saved; see
+        `segjax.training.preemption`.
     """
-    console = console or Console()
+    console = console or Console(quiet=not processes.is_first())
     config = experiment.config
     workdir = workdir or config.workdir or Path("runs") / config.name
+    # A temporary folder has another name in every process.
+    workdir = Path(processes.on_first(lambda: str(workdir)))
     seed = config.seed if seed is None else seed
     config = dataclasses.replace(config, workdir=workdir, seed=seed)
     plain = configuration.plain(config)
-    claim_workdir(workdir, plain)
-    if (workdir / "result.json").is_file():
-        return read_result(workdir)
+    processes.check_agreement(plain)
 
+    defaults = configuration.defaults()
+
+    def claim() -> bool:
+        check_resume(workdir, config.resume)
+        claim_workdir(workdir, plain, defaults=defaults)
+        return (workdir / "result.json").is_file()
+
+    if processes.on_first(claim):
+        return read_result(workdir)
+    with contextlib.ExitStack() as held:
+        hold = hold_workdir(workdir, plain, defaults=defaults)
+        processes.on_first(lambda: held.enter_context(hold))
+        _train(experiment, config, held.enter_context(listening()), console)
+    return read_result(workdir)
+
+
+def _train(
+    experiment: Experiment, config: Config, stop: StopRequest, console: Console
+) -> None:
+    """Trains and scores in a folder that is this run's, and writes the result."""
+    workdir, plain = config.workdir, configuration.plain(config)
     dataset = experiment.dataset
     shown = _spread(config.panels, len(dataset.splits["val"]))
     predicted: dict[int, np.ndarray] = {}
@@ -260,9 +316,11 @@ def train(
         )
 
     fitted = loop.fit(
-        initial_state(experiment, seed=seed),
+        initial_state(experiment, seed=config.seed),
         train_step=experiment.train_step,
-        train_batches=partial(train_batches, config, dataset.splits["train"]),
+        train_batches=partial(
+            train_batches, config, dataset.splits["train"], mesh=experiment.mesh
+        ),
         evaluate_state=evaluate,
         learning_rate=experiment.learning_rate,
         mesh=experiment.mesh,
@@ -274,28 +332,42 @@ def train(
         eval_every=config.eval_every,
         select=config.select,
         draw_panels=panels if shown else None,
-        title=f"{config.model}, seed {seed}",
+        stop=stop,
+        stall_seconds=config.stall_seconds,
+        title=f"{config.model}, seed {config.seed}",
         console=console,
     )
     split = experiment.report_split
     source = dataset.splits[split]
     indices = _spread(config.panels, len(source))
-    scores, predictions = score_split(
-        experiment, fitted.state.eval_variables, split, keep=indices
-    )
+    try:
+        with stop.interrupting():
+            scores, predictions = score_split(
+                experiment, fitted.state.eval_variables, split, keep=indices
+            )
+    except Stopped:
+        console.print(
+            "stopped after the last step, saved; run the same command to go on",
+            soft_wrap=True,
+        )
+        raise
+    train_split = dataset.splits["train"]
+    if isinstance(train_split, SkipBad) and train_split.bad:
+        console.print(
+            f"skipped {len(train_split.bad)} bad record(s) of the split train"
+        )
     result = Result(
         workdir=workdir,
         split=split,
         step=fitted.selected_step,
         scores=scores,
-        baseline=majority_baseline(dataset.splits["train"], source, dataset.table),
+        baseline=majority_baseline(train_split, source, dataset.table),
         parameters=count_parameters(experiment.model),
         step_seconds=fitted.step_seconds,
         indices=tuple(indices),
         predictions=tuple(predictions[index] for index in indices),
     )
-    write_result(result, dataset.table)
-    return read_result(workdir)
+    processes.on_first(lambda: write_result(result, dataset.table))
 
 
 def score_split(
@@ -310,7 +382,7 @@ def score_split(
             source,
             batch_size=experiment.config.eval_batch_size,
             **experiment.eval_sizes[split],
-            **_this_process(),
+            **parallel.batch_share(experiment.mesh),
         ),
         source,
         table=experiment.dataset.table,
@@ -321,7 +393,7 @@ def score_split(
 
 def main(config: Config) -> None:
     """Runs one experiment and prints its scores, for a script's command line."""
-    console = Console()
+    console = Console(quiet=not processes.is_first())
     experiment = prepare(config)
     result = train(experiment, console=console)
     config = experiment.config
@@ -337,9 +409,16 @@ def main(config: Config) -> None:
 
 
 def train_batches(
-    config: Config, source: Source, start_step: int = 0
+    config: Config,
+    source: Source,
+    start_step: int = 0,
+    *,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Iterator[pipeline.Batch]:
-    """This process's rows of the training batches of `config`, from a step on."""
+    """The training batches of `config` from a step on: this process's rows of them.
+
+    Without a `mesh` all rows.
+    """
     return pipeline.train_batches(
         source,
         batch_size=config.batch_size,
@@ -352,12 +431,8 @@ def train_batches(
         image_size=config.image_size,
         seed=config.seed,
         start_step=start_step,
-        **_this_process(),
+        **({} if mesh is None else parallel.batch_share(mesh)),
     )
-
-
-def _this_process() -> dict[str, int]:
-    return {"shard_index": jax.process_index(), "shard_count": jax.process_count()}
 
 
 def _prediction_meta(plain: dict[str, Any], dataset: Dataset) -> dict[str, Any]:

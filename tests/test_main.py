@@ -45,7 +45,10 @@ def test_every_verb_has_help(verb, capsys):
         (["models", "--width", "wide"], r"error: .*--width.*wide.*\n"),
         (["models", "--widht", "1"], r"error: Unrecognized .*--widht.*\n"),
         (["evaluate"], r"error: .*--run.*\n"),
-        (["predict", "--run", "no", "--input", "no"], r"error: no/checkpoints: no such folder.*\n"),
+        (
+            ["predict", "--run", "no", "--input", "no"],
+            r"error: no/checkpoints: no such folder.*\n",
+        ),
     ],
 )
 def test_a_wrong_option_is_one_line_and_status_2(args, line, capsys):

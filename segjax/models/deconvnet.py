@@ -8,7 +8,7 @@ from segjax.errors import InputError
 from segjax.models.decoders.segnet import SegNetDecoder
 from segjax.models.encoders import scale_channels, vgg16
 from segjax.models.features import Features
-from segjax.models.layers import ConvNormAct, ConvTranspose
+from segjax.models.layers import ConvNormAct, ConvTranspose, Remat
 from segjax.models.segmenter import Segmenter
 
 _WINDOW = 7
@@ -77,12 +77,14 @@ class DeconvNetEncoder(nn.Module):
       dropout: rate of the dropout after fc6 and after fc7.
       dtype: of the computation; parameters and statistics are float32.
       axis_name: pmapped axis over which batch statistics are synchronised.
+      remat: what the backward pass computes again; see `segjax.models.layers.Remat`.
     """
 
     width: float = 1.0
     dropout: float = 0.0
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
+    remat: Remat = "none"
 
     @property
     def max_stride(self) -> int:
@@ -103,7 +105,7 @@ class DeconvNetEncoder(nn.Module):
     @nn.compact
     def __call__(self, image: jax.Array, *, train: bool) -> Features:
         options = {"dtype": self.dtype, "axis_name": self.axis_name}
-        vgg = vgg16(width=self.width, name="vgg16", **options)
+        vgg = vgg16(width=self.width, remat=self.remat, name="vgg16", **options)
         features = vgg(image, train=train)
         self._check(image.shape[1:3])
         (channels,) = scale_channels((4096,), self.width)
@@ -136,12 +138,14 @@ class DeconvNetDecoder(nn.Module):
       dtype: of the computation; parameters, statistics and the classifier are
         float32.
       axis_name: pmapped axis over which batch statistics are synchronised.
+      remat: what the backward pass computes again; see `segjax.models.layers.Remat`.
     """
 
     num_classes: int
     width: float = 1.0
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
+    remat: Remat = "none"
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> jax.Array:
@@ -165,6 +169,7 @@ class DeconvNetDecoder(nn.Module):
             self.num_classes,
             tuple(scale_channels(stage, self.width) for stage in _STAGES),
             classifier_kernel_size=1,
+            remat=self.remat,
             name="unpooling",
             **options,
         )

@@ -4,6 +4,7 @@ All three are stages of convolutions with a 2x2 max-pooling after each, so they 
 one module and three sets of numbers. Strided convolutions can replace the pooling.
 """
 
+from functools import partial
 from typing import Literal
 
 import jax
@@ -12,7 +13,7 @@ from flax import linen as nn
 
 from segjax.errors import InputError
 from segjax.models.features import Features
-from segjax.models.layers import ConvNormAct, Padding
+from segjax.models.layers import ConvNormAct, Padding, Remat, run_block
 from segjax.ops.pooling import max_pool_with_switches, pack_switches
 
 
@@ -39,6 +40,7 @@ class PooledEncoder(nn.Module):
         the bottleneck.
       dtype: of the computation; parameters and statistics are float32.
       axis_name: pmapped axis over which batch statistics are synchronised.
+      remat: what the backward pass computes again; a stage with its pooling is a block.
     """
 
     stages: tuple[tuple[int, ...], ...]
@@ -51,6 +53,7 @@ class PooledEncoder(nn.Module):
     dropout: float = 0.0
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
+    remat: Remat = "none"
 
     @property
     def max_stride(self) -> int:
@@ -102,22 +105,30 @@ class PooledEncoder(nn.Module):
         def drop(x):
             return nn.Dropout(self.dropout, deterministic=not train)(x)
 
-        maps, pooled, switches = {}, {}, {}
-        x = image.astype(self.dtype)
-        for i, channels in enumerate(self.stages, start=1):
+        def stage(_, x, i, channels):
             x = convolve_all(x, i, channels)
             if i == len(self.stages):
                 x = drop(x)
-            stride = 2**i
-            maps[stride // 2] = x
             if self.pool == "max":
-                x, chosen = max_pool_with_switches(x, ceil_mode=self.ceil_mode)
-                switches[stride] = pack_switches(chosen)
-            else:
-                x = convolve(x, x.shape[-1], f"pool{i}", kernel_size=3, stride=2)
+                pooled, chosen = max_pool_with_switches(x, ceil_mode=self.ceil_mode)
+                return x, pooled, pack_switches(chosen)
+            size = {"kernel_size": 3, "stride": 2}
+            return x, convolve(x, x.shape[-1], f"pool{i}", **size), None
+
+        def bottleneck(_, x):
+            return drop(convolve_all(x, len(self.stages) + 1, self.bottleneck))
+
+        maps, pooled, switches = {}, {}, {}
+        x = image.astype(self.dtype)
+        for i, channels in enumerate(self.stages, start=1):
+            block = partial(stage, i=i, channels=channels)
+            stride = 2**i
+            maps[stride // 2], x, chosen = run_block(block, self, x, remat=self.remat)
             pooled[stride] = x
+            if chosen is not None:
+                switches[stride] = chosen
         if self.bottleneck:
-            x = drop(convolve_all(x, len(self.stages) + 1, self.bottleneck))
+            x = run_block(bottleneck, self, x, remat=self.remat)
         maps[stride] = x
         return Features(maps=maps, pooled=pooled, switches=switches)
 

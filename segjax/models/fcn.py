@@ -1,12 +1,14 @@
 """FCN: VGG16 made fully convolutional, with the crops of the authors' release."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from segjax.errors import InputError
 from segjax.models.encoders import scale_channels
-from segjax.models.layers import Conv, bilinear_init
+from segjax.models.layers import Conv, Remat, bilinear_init, run_block
 from segjax.ops.convolution import conv_transpose
 from segjax.ops.pooling import max_pool_with_switches
 from segjax.ops.resampling import crop_to, upsample_bilinear
@@ -68,6 +70,7 @@ class FCN(nn.Module):
       width: factor on every number of channels but the classes.
       dropout: rate of the dropout after `fc6` and after `fc7`.
       dtype: of the computation up to the score layers; parameters are float32.
+      remat: what the backward pass computes again; a stage with its pooling is a block.
     """
 
     num_classes: int
@@ -77,6 +80,7 @@ class FCN(nn.Module):
     width: float = 1.0
     dropout: float = 0.5
     dtype: jnp.dtype = jnp.float32
+    remat: Remat = "none"
 
     @property
     def margin(self) -> int:
@@ -98,6 +102,12 @@ class FCN(nn.Module):
             x = Conv(scaled, kernel, padding=padding, dtype=self.dtype, name=name)(x)
             return nn.relu(x)
 
+        def convolve_all(_, x, i, stage):
+            for j, features in enumerate(stage, start=1):
+                padding = 100 if i == j == 1 else 1
+                x = convolve(x, features, 3, padding, f"conv{i}_{j}")
+            return max_pool_with_switches(x)[0]
+
         def score(x, name, scale=1.0):
             x = x.astype(jnp.float32) * scale
             zeros = nn.initializers.zeros
@@ -105,10 +115,8 @@ class FCN(nn.Module):
 
         x, pooled = image.astype(self.dtype), {}
         for i, stage in enumerate(_VGG16_STAGES, start=1):
-            for j, features in enumerate(stage, start=1):
-                padding = 100 if i == j == 1 else 1
-                x = convolve(x, features, 3, padding, f"conv{i}_{j}")
-            x, _ = max_pool_with_switches(x)
+            block = partial(convolve_all, i=i, stage=stage)
+            x = run_block(block, self, x, remat=self.remat)
             pooled[2**i] = x
         for name, kernel_size in (("fc6", 7), ("fc7", 1)):
             x = convolve(x, 4096, kernel_size, 0, name)

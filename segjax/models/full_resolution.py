@@ -1,12 +1,14 @@
 """The network that never leaves image resolution: convolutions and no pooling."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from segjax.errors import InputError
 from segjax.models.encoders import scale_channels
-from segjax.models.layers import Conv, ConvNormAct
+from segjax.models.layers import Conv, ConvNormAct, Remat, run_block
 
 
 class FullResolutionNet(nn.Module):
@@ -37,6 +39,7 @@ class FullResolutionNet(nn.Module):
       dtype: of the computation; parameters, statistics and the classifier are
         float32.
       axis_name: pmapped axis over which batch statistics are synchronised.
+      remat: what the backward pass computes again; each convolution is a block.
 
     Raises:
       InputError: the image is not a float array `[b h w c]`.
@@ -48,6 +51,7 @@ class FullResolutionNet(nn.Module):
     dropout: float = 0.0
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
+    remat: Remat = "none"
 
     @property
     def margin(self) -> int:
@@ -72,10 +76,15 @@ class FullResolutionNet(nn.Module):
                 f"{image.dtype} {list(image.shape)}"
             )
         x = image.astype(self.dtype)
-        for i, features in enumerate(scale_channels(self.channels, self.width), 1):
-            x = ConvNormAct(
+
+        def convolve(_, x, i, features):
+            return ConvNormAct(
                 features, dtype=self.dtype, axis_name=self.axis_name, name=f"conv{i}"
             )(x, train=train)
+
+        for i, features in enumerate(scale_channels(self.channels, self.width), 1):
+            block = partial(convolve, i=i, features=features)
+            x = run_block(block, self, x, remat=self.remat)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         x = x.astype(jnp.float32)
         return {"logits": Conv(self.num_classes, (1, 1), name="classifier")(x)}

@@ -3,16 +3,35 @@
 import functools
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from segjax.errors import InputError
 from segjax.ops import convolution
 from segjax.ops.resampling import bilinear_kernel
 
 Padding = Literal["SAME", "VALID"]
+
+Remat = Literal["none", "blocks"]
+"""What the backward pass computes again instead of keeping it: nothing, or all maps
+inside of a block, of which only the input is kept. A block is what lies between two
+changes of resolution. The gradient and the parameters' names are the same."""
+
+
+def run_block(
+    function: Callable[[nn.Module, jax.Array], Any],
+    module: nn.Module,
+    x: jax.Array,
+    *,
+    remat: Remat,
+) -> Any:
+    """`function(module, x)`, which makes submodules of `module`, as a block."""
+    if remat not in ("none", "blocks"):
+        raise InputError(f"remat is {remat!r}, expected none or blocks")
+    return (nn.remat(function) if remat == "blocks" else function)(module, x)
 
 
 def he_normal(

@@ -28,6 +28,7 @@ from segjax.models.decoders.unet import UNetDecoder
 from segjax.models.deconvnet import deconvnet
 from segjax.models.fcn import FCN
 from segjax.models.full_resolution import FullResolutionNet
+from segjax.models.layers import Remat
 from segjax.models.patch_classifier import PatchClassifier
 from segjax.models.segmenter import Segmenter
 
@@ -67,7 +68,7 @@ class ModelEntry:
       source: arXiv number of the paper it is from, or "after" which it is modelled;
         "segjax" is a combination of our own. The modules' docstrings list the
         deviations.
-      build: `(num_classes, *, width, dropout, dtype, axis_name) -> network`.
+      build: `(num_classes, *, width, dropout, dtype, axis_name, remat) -> network`.
       reference: what its number of parameters is checked against; None where there
         is nothing.
     """
@@ -137,6 +138,11 @@ def _exact_fcn(stride, **variant):
         return FCN(num_classes, stride, **variant, **options)
 
     return build
+
+
+def _patch_classifier(num_classes, *, remat, **options):
+    del remat  # no blocks
+    return PatchClassifier(num_classes, **options)
 
 
 MODELS: dict[str, ModelEntry] = {
@@ -257,7 +263,9 @@ MODELS: dict[str, ModelEntry] = {
         Reference(21, 3, 251_805_653),
     ),
     # The lecture's two starting points: no way back is needed.
-    "patch_classifier": ModelEntry("patches of 32", "none", "segjax", PatchClassifier),
+    "patch_classifier": ModelEntry(
+        "patches of 32", "none", "segjax", _patch_classifier
+    ),
     "full_resolution": ModelEntry("no pooling", "none", "segjax", FullResolutionNet),
     # The three decoder styles on one encoder each.
     "fcn_basic_4x4": ModelEntry(
@@ -323,6 +331,7 @@ def build_model(
     dropout: float = 0.0,
     dtype: jnp.dtype = jnp.float32,
     axis_name: str | None = None,
+    remat: Remat = "none",
 ) -> nn.Module:
     """Builds the network `name`.
 
@@ -334,6 +343,7 @@ def build_model(
       dropout: rate at the end of the encoder.
       dtype: of the computation; parameters, statistics and logits are float32.
       axis_name: pmapped axis over which batch statistics are synchronised.
+      remat: what the backward pass computes again instead of keeping it.
 
     Raises:
       InputError: no network of that name.
@@ -347,7 +357,12 @@ def build_model(
             )
         build = MODELS[name].build
     return build(
-        num_classes, width=width, dropout=dropout, dtype=dtype, axis_name=axis_name
+        num_classes,
+        width=width,
+        dropout=dropout,
+        dtype=dtype,
+        axis_name=axis_name,
+        remat=remat,
     )
 
 
@@ -366,10 +381,14 @@ def _strategy(name):
                 f"ENCODER:UPSAMPLING+SKIP with one of {', '.join(known)}"
             )
 
-    def build(num_classes, *, width, dropout, dtype, axis_name):
+    def build(num_classes, *, width, dropout, dtype, axis_name, remat):
         keep = SKIPS[skip].keep is not None
         built = ENCODERS[encoder](
-            width=width, dropout=dropout, dtype=dtype, axis_name=axis_name
+            width=width,
+            dropout=dropout,
+            dtype=dtype,
+            axis_name=axis_name,
+            remat=remat,
         )
         return Segmenter(
             built,
@@ -380,6 +399,7 @@ def _strategy(name):
                 norm=built.norm,
                 dtype=dtype,
                 axis_name=axis_name,
+                remat=remat,
             ),
             SkipNeck(num_classes, SKIPS[skip]) if keep else None,
         )

@@ -52,7 +52,7 @@ def conv_general_dilated(
     The arguments are those of the original, so it can take its place in a layer:
     `nn.Conv(..., conv_general_dilated=convolution.conv_general_dilated)`. The
     output and the gradient of `lhs` are XLA's. On CPU the gradient of `rhs` is
-    a sum of matrix products over blocks of rows, equal to XLA's up to the order of
+    a sum of matrix products over blocks of columns, equal to XLA's up to the order of
     summation, with sums in at least float32. It is used where it is the faster one:
     2-D convolutions of floating-point `[b h w c]` maps with stride 1, without
     dilation or groups, by 1x1 kernels and by kernels with enough weights (3x3 from 64
@@ -105,7 +105,7 @@ def conv_general_dilated(
             pads = lax.padtype_to_pads(lhs.shape[1:3], reach, window_strides, padding)
         pads = tuple((int(before), int(after)) for before, after in pads)
         if feature_group_count == 1:
-            if dilation == (1, 1) and _weight_gradient_by_rows_wins(rhs.shape, pads):
+            if dilation == (1, 1) and _weight_gradient_by_columns_wins(rhs.shape, pads):
                 return _conv(lhs, rhs, pads, precision)
         elif feature_group_count == lhs.shape[3] and depthwise.is_depthwise(
             lhs.shape, rhs.shape, padding=pads, dilation=dilation
@@ -175,7 +175,7 @@ def conv_transpose(
         (n - 1) * stride - 2 * padding + k + output_padding
         for n, k in zip(x.shape[1:3], kernel.shape[:2], strict=True)
     )
-    if min(size) < 1:
+    if any(side < 1 for side in size):
         raise ValueError(
             f"maps of shape {x.shape} and a kernel of shape {kernel.shape} with "
             f"{stride=}, {padding=}, {output_padding=} give an output of "
@@ -186,12 +186,12 @@ def conv_transpose(
     return _conv_transpose(x, kernel, stride, padding, size)
 
 
-def _weight_gradient_by_rows_wins(kernel_shape, pads):
+def _weight_gradient_by_columns_wins(kernel_shape, pads):
     height, width, c_in, c_out = kernel_shape
     is_pointwise = height == width == 1
     is_large = (
         height * width * c_in * c_out >= _MIN_WEIGHTS
-        and max(height * c_out, width * c_in) >= _MIN_COLUMNS
+        and max(width * c_out, height * c_in) >= _MIN_COLUMNS
     )
     # The blocks assume that every output sees at least one row and column of input.
     return (is_pointwise or is_large) and all(
@@ -228,14 +228,14 @@ def _conv_backward(pads, precision, residuals, gradient):
         conv = functools.partial(_xla_conv, x, pads=pads, precision=precision)
         return jax.linear_transpose(conv, kernel)(gradient)[0]
 
-    def weight_gradient_by_rows(x, gradient):
-        return _weight_gradient_by_rows(x, gradient, pads, precision)
+    def weight_gradient_by_columns(x, gradient):
+        return _weight_gradient_by_columns(x, gradient, pads, precision)
 
     (x_gradient,) = jax.linear_transpose(
         lambda v: _xla_conv(v, kernel, pads, precision), x
     )(gradient)
     kernel_gradient = lax.platform_dependent(
-        x, gradient, cpu=weight_gradient_by_rows, default=xla_weight_gradient
+        x, gradient, cpu=weight_gradient_by_columns, default=xla_weight_gradient
     )
     return x_gradient, kernel_gradient
 
@@ -243,61 +243,73 @@ def _conv_backward(pads, precision, residuals, gradient):
 _conv.defvjp(_conv_forward, _conv_backward)
 
 
-def _weight_gradient_by_rows(x, gradient, pads, precision):
-    """Sums the weight gradient over blocks of input rows, one matrix product in each.
+def _weight_gradient_by_columns(x, gradient, pads, precision):
+    """Sums the weight gradient over blocks of columns, one matrix product in each.
 
     The gradient of the weight at `(i, j)` is the product of all inputs, shifted by
-    `j` columns, and all output gradients, shifted by `-i` rows. So a block needs
-    `kw` copies of the inputs and `kh` of the output gradients, side by side in
-    the channels, and not the `kh * kw` copies of a full im2col.
+    `i` rows, and all output gradients, shifted by `-j` columns. So a block needs
+    `kh` copies of the inputs and `kw` of the output gradients, side by side in
+    the channels, and not the `kh * kw` copies of a full im2col. A block has all rows,
+    so that a device which holds some of an image's rows works on those.
     """
-    batch, height, _, c_in = x.shape
+    batch, height, width, c_in = x.shape
     _, out_height, out_width, c_out = gradient.shape
     (top, bottom), (left, right) = pads
-    kernel_height = height + top + bottom - out_height + 1
-    kernel_width = x.shape[2] + left + right - out_width + 1
-
-    rows = max(1, _BLOCK_POSITIONS // max(1, batch * out_width))
-    num_blocks = -(-height // rows)
-    rows = -(-height // num_blocks)
-    # Rows of zeros that complete the last block add nothing to the sum.
-    fill = num_blocks * rows - height
-    above, below = kernel_height - 1 - top, kernel_height - 1 - bottom
-    x = jnp.pad(x, [(0, 0), (0, fill), (left, right), (0, 0)])
-    gradient = jnp.pad(gradient, [(0, 0), (above, below + fill), (0, 0), (0, 0)])
-
     is_narrow = jnp.finfo(gradient.dtype).bits < 32
     sum_dtype = jnp.float32 if is_narrow else gradient.dtype
+    kernel_height = height + top + bottom - out_height + 1
+    kernel_width = width + left + right - out_width + 1
+
+    # A head of few classes: the products of single rows, which are read in place, are
+    # small beside the maps.
+    if kernel_height == kernel_width == 1 and 4 * c_in * c_out <= width * (
+        c_in + c_out
+    ):
+        factors = (x, gradient) if c_in < c_out else (gradient, x)
+        factors = (factor.astype(sum_dtype) for factor in factors)
+        rows = jnp.einsum("bhwi,bhwo->bhio", *factors, precision=precision)
+        total = rows.sum(axis=(0, 1))
+        total = total if c_in < c_out else total.T
+        return total[None, None].astype(gradient.dtype)
+
+    columns = max(1, _BLOCK_POSITIONS // max(1, batch * out_height))
+    num_blocks = -(-width // columns)
+    columns = -(-width // num_blocks)
+    # Columns of zeros that complete the last block add nothing to the sum.
+    fill = num_blocks * columns - width
+    before, after = kernel_width - 1 - left, kernel_width - 1 - right
+    x = jnp.pad(x, [(0, 0), (top, bottom), (0, fill), (0, 0)])
+    gradient = jnp.pad(gradient, [(0, 0), (0, 0), (before, after + fill), (0, 0)])
 
     def add_block(total, start):
-        inputs = lax.dynamic_slice_in_dim(x, start, rows, axis=1)
+        inputs = lax.dynamic_slice_in_dim(x, start, columns, axis=2)
         targets = lax.dynamic_slice_in_dim(
-            gradient, start, rows + kernel_height - 1, axis=1
+            gradient, start, columns + kernel_width - 1, axis=2
         )
         inputs = jnp.concatenate(
-            [inputs[:, :, j : j + out_width] for j in range(kernel_width)], axis=-1
-        )
+            [inputs[:, i : i + out_height] for i in range(kernel_height)], axis=-1
+        ).astype(sum_dtype)
         targets = jnp.concatenate(
-            [targets[:, i : i + rows] for i in reversed(range(kernel_height))], axis=-1
-        )
-        inputs = inputs.reshape(-1, kernel_width * c_in).astype(sum_dtype)
-        targets = targets.reshape(-1, kernel_height * c_out).astype(sum_dtype)
+            [targets[:, :, j : j + columns] for j in reversed(range(kernel_width))],
+            axis=-1,
+        ).astype(sum_dtype)
         factors = (inputs, targets) if inputs_first else (targets, inputs)
-        product = jnp.matmul(factors[0].T, factors[1], precision=precision)
+        # No reshape to matrices: it would mix rows, which may lie on several devices.
+        product = jnp.einsum("bhwi,bhwo->io", *factors, precision=precision)
         return total + product, None
 
     # The wider factor goes last: the product is vectorised over its columns.
-    inputs_first = kernel_width * c_in < kernel_height * c_out
-    shape = (kernel_height * c_out, kernel_width * c_in)
+    inputs_first = kernel_height * c_in < kernel_width * c_out
+    shape = (kernel_width * c_out, kernel_height * c_in)
     total, _ = lax.scan(
         add_block,
         jnp.zeros(shape[::-1] if inputs_first else shape, sum_dtype),
-        jnp.arange(num_blocks) * rows,
+        jnp.arange(num_blocks) * columns,
     )
     if inputs_first:
         total = total.T
-    total = total.reshape(kernel_height, c_out, kernel_width, c_in)
-    return total.transpose(0, 2, 3, 1).astype(gradient.dtype)
+    total = total.reshape(kernel_width, c_out, kernel_height, c_in)
+    return total.transpose(2, 0, 3, 1).astype(gradient.dtype)
 
 
 def _dilated_conv_transpose(x, kernel, stride, padding, size):
@@ -368,24 +380,61 @@ def _conv_transpose_forward(x, kernel, stride, padding, size):
 def _conv_transpose_backward(stride, padding, size, residuals, gradient):
     x, kernel = residuals
 
-    def kernel_gradient_of(form):
-        def kernel_gradient(x, gradient):
-            _, vjp = jax.vjp(lambda k: form(x, k, stride, padding, size), kernel)
-            return vjp(gradient)[0]
+    def kernel_gradient(x, gradient):
+        return _subpixel_kernel_gradient(x, gradient, kernel.shape[:2], stride, padding)
 
-        return kernel_gradient
+    def xla_kernel_gradient(x, gradient):
+        return jax.linear_transpose(
+            lambda k: _dilated_conv_transpose(x, k, stride, padding, size), kernel
+        )(gradient)[0]
 
     # The input gradient is an ordinary strided convolution, fast on every platform.
     (x_gradient,) = jax.linear_transpose(
         lambda v: _dilated_conv_transpose(v, kernel, stride, padding, size), x
     )(gradient)
-    kernel_gradient = lax.platform_dependent(
-        x,
-        gradient,
-        cpu=kernel_gradient_of(_subpixel_conv_transpose),
-        default=kernel_gradient_of(_dilated_conv_transpose),
+    return x_gradient, lax.platform_dependent(
+        x, gradient, cpu=kernel_gradient, default=xla_kernel_gradient
     )
-    return x_gradient, kernel_gradient
+
+
+def _subpixel_kernel_gradient(x, gradient, kernel_size, stride, padding):
+    """The weight gradient of a convolution of the unfolded gradient to `x`.
+
+    Kernel row `t * stride + r` meets input row `i` in row `(i + t) * stride + r` of the
+    padded output: among the rows that leave `r`, an ordinary convolution. They are
+    taken by strided slices, which a device that holds some of an image's rows can
+    do with its neighbours' help; a reshape would need all rows.
+    """
+    blocks = [-(-k // stride) for k in kernel_size]
+    totals = [
+        (n + block - 1) * stride for n, block in zip(x.shape[1:3], blocks, strict=True)
+    ]
+    ends = [
+        (padding, total - padding - side, 0)
+        for total, side in zip(totals, gradient.shape[1:3], strict=True)
+    ]
+    gradient = lax.pad(
+        gradient, jnp.zeros((), gradient.dtype), [(0, 0, 0), *ends, (0, 0, 0)]
+    )
+    unfolded = jnp.concatenate(
+        [
+            gradient[:, r::stride, q::stride]
+            for r in range(stride)
+            for q in range(stride)
+        ],
+        axis=-1,
+    )
+    folded = jnp.zeros((*blocks, unfolded.shape[-1], x.shape[-1]), x.dtype)
+    _, vjp = jax.vjp(
+        lambda k: conv_general_dilated(
+            unfolded, k, (1, 1), "VALID", dimension_numbers=_DIMENSION_NUMBERS
+        ),
+        folded,
+    )
+    folded = vjp(x)[0].reshape(*blocks, stride, stride, gradient.shape[-1], -1)
+    kernel = folded.transpose(0, 2, 1, 3, 5, 4)
+    kernel = kernel.reshape(*(n * stride for n in blocks), *kernel.shape[-2:])
+    return kernel[: kernel_size[0], : kernel_size[1]]
 
 
 _conv_transpose.defvjp(_conv_transpose_forward, _conv_transpose_backward)

@@ -35,9 +35,8 @@ def is_depthwise(
     if len(x_shape) != 4 or len(kernel_shape) != 4:
         return False
     size = _output_size(x_shape, kernel_shape, padding, dilation)
-    return (
-        kernel_shape[2:] == (1, x_shape[3])
-        and all(n > 0 for n in (*x_shape, *kernel_shape, *dilation, *size))
+    return kernel_shape[2:] == (1, x_shape[3]) and all(
+        n > 0 for n in (*x_shape, *kernel_shape, *dilation, *size)
     )
 
 

@@ -35,10 +35,13 @@ def resize_bilinear(
     """
     chex.assert_rank(x, 4)
     chex.assert_type(x, float)
-    if min(*x.shape[1:3], *size) < 1:
+    if any(side < 1 for side in (*x.shape[1:3], *size)):
         raise ValueError(f"cannot resize maps of shape {x.shape} to {tuple(size)}")
     if x.shape[1:3] == tuple(size):
         return x
+    if not align_corners and size[0] % x.shape[1] == size[1] % x.shape[2] == 0:
+        ratios = (side // n for side, n in zip(size, x.shape[1:3], strict=True))
+        return _enlarge(x, *ratios)
     rows, columns = (
         _interpolation_matrix(source, target, align_corners)
         for source, target in zip(x.shape[1:3], size, strict=True)
@@ -135,7 +138,7 @@ def crop_to(
         raise ValueError(f"expected an array [b h w ...], got shape {x.shape}")
     (top, left), (height, width) = offset, size
     if (
-        min(top, left, height, width) < 0
+        any(n < 0 for n in (top, left, height, width))
         or top + height > x.shape[1]
         or left + width > x.shape[2]
     ):
@@ -172,12 +175,57 @@ def _upsample_axis(x: jax.Array, axis: int, ratio: int) -> jax.Array:
     return jax.lax.slice_in_dim(maps, 0, size[axis] - ratio % 2, axis=axis)
 
 
-def _interpolation_matrix(source: int, target: int, align_corners: bool) -> np.ndarray:
+def _enlarge(x: jax.Array, rows: int, columns: int) -> jax.Array:
+    """`resize_bilinear` by whole numbers, between the edges of the corner pixels.
+
+    Every pixel becomes a block that depends on itself and its neighbours. So the rows
+    of an image may lie on several devices, where the products with a matrix need
+    all of them.
+    """
+    resized = _enlarge_axis(x.astype(jnp.float32), 2, columns)
+    return _enlarge_axis(resized, 1, rows).astype(x.dtype)
+
+
+def _enlarge_axis(x: jax.Array, axis: int, ratio: int) -> jax.Array:
+    if ratio == 1:
+        return x
+    # Where the pixels of a block lie, in pixels of the input from the block's own.
+    offset = (np.arange(ratio) + 0.5) / ratio - 0.5
+    shares = np.stack([np.maximum(-offset, 0), 1 - abs(offset), np.maximum(offset, 0)])
+
+    def neighbour(step):
+        """The next pixel on one side; at the border the pixel itself."""
+        config = [(0, 0, 0)] * 4
+        config[axis] = (-step, step, 0)
+        shifted = jax.lax.pad(x, jnp.zeros((), x.dtype), config)
+        border = 0 if step < 0 else x.shape[axis] - 1
+        position = jax.lax.broadcasted_iota(jnp.int32, x.shape, axis)
+        return jnp.where(position == border, x, shifted)
+
+    maps = jnp.einsum(
+        "nbhwc,nr->bhrwc" if axis == 1 else "nbhwc,nr->bhwrc",
+        jnp.stack([neighbour(-1), x, neighbour(1)]),
+        shares.astype(np.float32),
+        precision=jax.lax.Precision.HIGHEST,
+    )
+    size = list(x.shape)
+    size[axis] *= ratio
+    return maps.reshape(size)
+
+
+def _interpolation_matrix(
+    source: int, target: int, align_corners: bool
+) -> np.ndarray | jax.Array:
     """The weight of each of `source` pixels in each of `target` pixels."""
+    # `jax.export` has sizes that are symbols: then the program makes the matrix.
+    is_static = isinstance(source, int) and isinstance(target, int)
+    xp, dtype = (np, np.float64) if is_static else (jnp, jnp.float32)
+    last, end = (xp.asarray(side - 1, dtype) for side in (source, target))
     if align_corners:
-        position = np.arange(target) * ((source - 1) / max(target - 1, 1))
+        position = xp.arange(target, dtype=dtype) * (last / xp.maximum(end, 1))
     else:
-        position = (np.arange(target) + 0.5) * (source / target) - 0.5
-    position = np.clip(position, 0, source - 1)
-    distance = np.abs(position[:, None] - np.arange(source)[None, :])
-    return np.maximum(0, 1 - distance).astype(np.float32)
+        ratio = (last + 1) / (end + 1)
+        position = (xp.arange(target, dtype=dtype) + 0.5) * ratio - 0.5
+    position = xp.clip(position, 0, last)
+    distance = xp.abs(position[:, None] - xp.arange(source, dtype=dtype)[None, :])
+    return xp.maximum(0, 1 - distance).astype(np.float32)

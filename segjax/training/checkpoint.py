@@ -6,8 +6,9 @@ size and SHA-256 of every file is added, and only then the folder gets its name.
 folder `STEP` is whole, and every later change of a byte of it is found on reading.
 
 What else may lie there: `STEP.orbax-checkpoint-tmp`, a save that was killed, and
-`deleted-STEP`, a removal that was, both cleared by the next run; `damaged-STEP`, a
-checkpoint that failed its checksums, kept for inspection.
+`deleted-STEP`, a removal that was, both cleared by the next run; `unscored-STEP`, a
+checkpoint that is being written again with its scores, which has its name back if that
+was killed; `damaged-STEP`, a checkpoint that failed its checksums, kept for inspection.
 """
 
 import dataclasses
@@ -28,6 +29,7 @@ from segjax.training import manifest, processes
 from segjax.training.manifest import reason_of
 
 _TEMPORARY = ".orbax-checkpoint-tmp"
+_UNSCORED = "unscored-"
 _RETRY_SECONDS = (1.0, 5.0)
 
 logger = logging.getLogger(__name__)
@@ -85,7 +87,11 @@ class Checkpoints:
         """Starts writing; see the function `save`."""
         self.wait_until_finished()
         if job.step in self._scores:
-            return
+            if job.scores is None or self._scores[job.step] is not None:
+                return
+            del self._scores[job.step]
+            if processes.is_first():
+                _rename_freely(self._folder / str(job.step), f"{_UNSCORED}{job.step}")
         self._pending = job
         try:
             self._start(job)
@@ -211,6 +217,8 @@ class Checkpoints:
     def _finished(self) -> None:
         self._scores[self._pending.step] = self._pending.scores
         self._pending = None
+        if processes.is_first():
+            _clear(self._folder, _UNSCORED)
         kept = {
             *sorted(self._scores)[-self._keep :],
             _best_step(self._scores, self._best),
@@ -254,6 +262,11 @@ def _set_damaged_aside(folder: Path) -> tuple[str, int | None]:
     """Makes `folder` one of sound checkpoints; what was damaged, the newest sound."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.glob(f"{_UNSCORED}*"):
+            name = path.name.removeprefix(_UNSCORED)
+            if not (folder / name).exists():
+                path.rename(folder / name)
+        _clear(folder, _UNSCORED)
         damaged = {}
         for step in _steps(folder):
             reason = manifest.damage(folder / str(step))
@@ -284,6 +297,8 @@ def save(
 ) -> None:
     """Saves `state` and `meta` (JSON values) as checkpoint `step`; a no-op if there.
 
+    Only one that is there without scores is written again if `scores` are given.
+
     Returns when the state is copied; it is written in the background, and its buffers
     may be donated meanwhile. An earlier save is waited for. A save that fails is made
     again, twice, from the copy; on several hosts, where no host has all of the state,
@@ -311,6 +326,25 @@ def save(
             scores=None if scores is None else dict(scores),
         )
     )
+
+
+def has_any(folder: Path) -> bool:
+    """Whether `folder`, which may be missing, holds a checkpoint, sound or not."""
+    return folder.is_dir() and bool(_steps(folder))
+
+
+def read_meta(checkpoints: Checkpoints, *, step: int) -> dict[str, Any]:
+    """What `save` was given as `meta` for checkpoint `step`.
+
+    Raises:
+      InputError: it cannot be read.
+    """
+    checkpoints.wait_until_finished()
+    path = checkpoints.folder / str(step)
+    try:
+        return _read_meta(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be restored: {reason_of(error)}") from error
 
 
 def restore(checkpoints: Checkpoints, like: Any, *, step: int) -> Any:
@@ -383,8 +417,7 @@ def read(folder: Path, *, best: str | None = None) -> Saved:
 
 def _read_state(path: Path, step: int) -> Saved:
     _silence_orbax()
-    meta = json.loads((path / "meta" / "metadata").read_bytes())
-    meta.pop(manifest.SEALED, None)
+    meta = _read_meta(path)
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
         tree = reader.metadata(path / "state").item_metadata.tree
         # As numpy, so that the devices it was saved from do not matter.
@@ -400,6 +433,12 @@ def _read_state(path: Path, step: int) -> Saved:
         batch_stats=state.get("batch_stats") or {},
         meta=meta,
     )
+
+
+def _read_meta(path: Path) -> dict[str, Any]:
+    meta = json.loads((path / "meta" / "metadata").read_bytes())
+    meta.pop(manifest.SEALED, None)
+    return meta
 
 
 def _candidates(folder: Path, best: str | None) -> Iterator[int]:

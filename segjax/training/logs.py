@@ -76,11 +76,19 @@ class RunLog:
         writing, the log cannot be written.
     """
 
-    def __init__(self, workdir: Path, *, config: dict[str, Any], start_step: int):
+    def __init__(
+        self,
+        workdir: Path,
+        *,
+        config: dict[str, Any],
+        start_step: int,
+        evaluated: bool = True,
+    ):
+        """Opens the log; if not `evaluated`, step `start_step` will be once more."""
         self._path = workdir / "log.jsonl"
         try:
             if self._path.exists():
-                _drop_records_after(self._path, start_step)
+                _drop_records_after(self._path, start_step, evaluated=evaluated)
             self._board = EventFile(workdir / "tensorboard", start_step=start_step)
         except OSError as error:
             raise _not_writable(self._path, error) from error
@@ -139,8 +147,10 @@ class RunLog:
             raise _not_writable(self._path, error) from error
 
 
-def _drop_records_after(path: Path, step: int) -> None:
+def _drop_records_after(path: Path, step: int, *, evaluated: bool) -> None:
     """Cuts the log off after its last record of at most `step`.
+
+    If `step` is not `evaluated` yet, a record of its evaluation is cut off, too.
 
     Steps never go down in a log, so this reads from its end only as far as it cuts: a
     long run resumes as fast as a short one.
@@ -154,7 +164,9 @@ def _drop_records_after(path: Path, step: int) -> None:
             end = size - len(lines.pop())  # what has no end was cut off by a kill
             # The first may lack its beginning.
             for line in reversed(lines[1:] if start else lines):
-                if _step(line, path, end - len(line) - 1) <= step:
+                kind, number = _kind_and_step(line, path, end - len(line) - 1)
+                again = not evaluated and (kind, number) == ("eval", step)
+                if number <= step and not again:
                     file.truncate(end)
                     return
                 end -= len(line) + 1
@@ -164,9 +176,10 @@ def _drop_records_after(path: Path, step: int) -> None:
             reach *= 4
 
 
-def _step(line: bytes, path: Path, start: int) -> int:
+def _kind_and_step(line: bytes, path: Path, start: int) -> tuple[str, int]:
     try:
-        return int(json.loads(line)["step"])
+        record = json.loads(line)
+        return record["kind"], int(record["step"])
     except (ValueError, KeyError, TypeError) as error:
         number = path.read_bytes()[:start].count(b"\n") + 1
         raise InputError(

@@ -7,6 +7,7 @@ host divides once, so the figures do not depend on how a batch was split.
 from functools import partial
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -28,9 +29,21 @@ def train_step(
     tx: optax.GradientTransformation,
     class_weights: jax.Array | None = None,
     ema_decay: float = 0.0,
+    accumulate: int = 1,
     axis_name: str | None = None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One update on the weighted mean cross-entropy of the batch's labelled pixels.
+
+    With `accumulate` n the batch goes through the network in n parts, one after the
+    other, in the memory of one: image `i` in part `i % n`, so that a part has the same
+    images on any number of devices. The sums of loss, weight and gradient are added up
+    before the one division, so without batch normalisation the update is that of
+    the whole batch, however its void pixels lie. Batch normalisation sees one part at
+    a time and uses that part's statistics, as a smaller batch would. Each part
+    starts from the same running statistics, and the mean of the results is kept:
+    one step of the running average towards the mean of the parts' means and variances,
+    which are what the layers divided by. The variance between the parts' means is in
+    neither.
 
     Args:
       state: where training stands.
@@ -41,6 +54,7 @@ def train_step(
       tx: the optimiser.
       class_weights: `[k]`, or None for all one.
       ema_decay: of the moving average, read only if `state` keeps one.
+      accumulate: parts, a divisor of the images (of each device).
       axis_name: pmapped axis, over which sums are added before any division. None
         under jit, where the batch is the whole batch already.
 
@@ -49,8 +63,10 @@ def train_step(
       the gradient before clipping).
     """
     key = jax.random.fold_in(jax.random.key(state.seed), state.step)
+    if axis_name is not None:
+        key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
 
-    def loss_fn(params):
+    def loss_fn(params, batch, key):
         outputs, updates = model.apply(
             {"params": params, "batch_stats": state.batch_stats},
             normalize(batch["image"]),
@@ -68,15 +84,21 @@ def train_step(
             class_weights=class_weights,
             pixel_weights=covered(batch["weight"]) if "weight" in batch else None,
         )
-        return loss_sum, (loss_weight, updates)
+        return loss_sum, (loss_weight, updates.get("batch_stats", {}))
 
-    (loss_sum, (loss_weight, updates)), grads = jax.value_and_grad(
-        loss_fn, has_aux=True
-    )(state.params)
+    def sums_of(batch, key):
+        (loss_sum, (loss_weight, batch_stats)), grads = jax.value_and_grad(
+            loss_fn, has_aux=True
+        )(state.params, batch, key)
+        return (loss_sum, loss_weight, grads), batch_stats
+
+    if accumulate == 1:
+        sums, batch_stats = sums_of(batch, key)
+    else:
+        sums, batch_stats = _accumulate(sums_of, batch, key, parts=accumulate)
     if axis_name is not None:
-        loss_sum, loss_weight, grads = jax.lax.psum(
-            (loss_sum, loss_weight, grads), axis_name
-        )
+        sums = jax.lax.psum(sums, axis_name)
+    loss_sum, loss_weight, grads = sums
     # A batch of nothing but void has weight 0 and gradient 0: no update, no NaN.
     scale = 1.0 / jnp.where(loss_weight > 0, loss_weight, 1.0)
     grads = jax.tree.map(lambda g: g * scale, grads)
@@ -90,7 +112,7 @@ def train_step(
         step=state.step + 1,
         seed=state.seed,
         params=params,
-        batch_stats=updates.get("batch_stats", {}),
+        batch_stats=batch_stats,
         opt_state=opt_state,
         ema_params=ema_params,
     )
@@ -100,6 +122,28 @@ def train_step(
         "grad_norm": optax.tree.norm(grads),
     }
     return next_state, sums
+
+
+def _accumulate(sums_of, batch, key, *, parts):
+    """Adds up the sums of `parts` parts of a batch; means of their statistics."""
+
+    def split(x):
+        # Neighbouring images go to different parts: a device that holds neighbours has
+        # work in each part.
+        chex.assert_is_divisible(x.shape[0], parts)
+        return x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1)
+
+    def add(total, part):
+        index, rows = part
+        result = sums_of(rows, jax.random.fold_in(key, index))
+        return jax.tree.map(jnp.add, total, result), None
+
+    split_batch = {name: split(batch[name]) for name in batch}
+    first = jax.tree.map(lambda x: x[0], split_batch)
+    shapes = jax.eval_shape(sums_of, first, key)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    (sums, statistics), _ = jax.lax.scan(add, zeros, (jnp.arange(parts), split_batch))
+    return sums, jax.tree.map(lambda x: x / parts, statistics)
 
 
 def predict_logits(
@@ -138,6 +182,7 @@ def eval_step(
     model: Segmenter,
     num_classes: int,
     class_weights: jax.Array | None = None,
+    axis_name: str | None = None,
 ) -> dict[str, jax.Array]:
     """Predicts and scores one batch at the label's resolution.
 
@@ -147,6 +192,7 @@ def eval_step(
       model: the network.
       num_classes: classes of the confusion matrix.
       class_weights: of the loss.
+      axis_name: pmapped axis, over which sums are added. None under jit.
 
     Returns:
       Sums: `confusion` int32 `[k k]` (rows true, columns predicted), `loss_sum`,
@@ -161,13 +207,15 @@ def eval_step(
         logits, label, class_weights=class_weights
     )
     prediction = jnp.argmax(logits, axis=-1).astype(jnp.uint8)
-    return {
+    sums = {
         "confusion": metrics.confusion_matrix(prediction, label, num_classes),
         "loss_sum": loss_sum,
         "loss_weight": loss_weight,
         "seen": jnp.sum(batch["valid"].astype(jnp.int32)),
-        "prediction": prediction,
     }
+    if axis_name is not None:
+        sums = jax.lax.psum(sums, axis_name)
+    return {**sums, "prediction": prediction}
 
 
 def predict_step(

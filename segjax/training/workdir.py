@@ -5,24 +5,52 @@ import fcntl
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Literal
 
 from segjax.errors import InputError
+from segjax.training import checkpoint
 from segjax.whole_file import whole_file
 
-# Fields of a configuration that say where files lie: they change no number, so a run
-# may be resumed with others.
-FREE_FIELDS = frozenset({"data_dir", "prepared_dir", "workdir"})
+# Fields of a configuration that say where files lie, how devices share the work (which
+# changes rounding at most), when to stop and what is told: a run may be resumed with
+# others.
+FREE_FIELDS = frozenset(
+    {
+        "data_dir",
+        "prepared_dir",
+        "workdir",
+        "parallel",
+        "mesh",
+        "remat",
+        "resume",
+        "stall_seconds",
+        "bad_records",
+        "max_bad",
+    }
+)
+
+Resume = Literal["auto", "never", "must"]
 
 LOCK = ".lock"
 # What a run that was killed at its very start may have left.
 _BEGINNINGS = frozenset({LOCK, "config.json.tmp"})
 
 
-def claim_workdir(workdir: Path, config: dict[str, Any]) -> None:
+def claim_workdir(
+    workdir: Path,
+    config: dict[str, Any],
+    *,
+    defaults: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
     """Makes `workdir` and writes `config.json`, or checks that it is this run's.
+
+    Args:
+      workdir: of the run.
+      config: JSON values.
+      defaults: of fields that an older version, which wrote the folder, had not.
 
     Raises:
       InputError: the folder holds another experiment or other files, or cannot be
@@ -31,7 +59,7 @@ def claim_workdir(workdir: Path, config: dict[str, Any]) -> None:
     path = workdir / "config.json"
     try:
         if path.is_file():
-            _check_config(path, config)
+            _check_config(path, config, defaults)
             return
         if workdir.exists() and not _is_new(workdir):
             raise InputError(
@@ -45,7 +73,12 @@ def claim_workdir(workdir: Path, config: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def hold_workdir(workdir: Path, config: dict[str, Any]) -> Iterator[None]:
+def hold_workdir(
+    workdir: Path,
+    config: dict[str, Any],
+    *,
+    defaults: Mapping[str, Any] = MappingProxyType({}),
+) -> Iterator[None]:
     """Claims `workdir` and keeps other processes out of it while the context lasts.
 
     The lock is one of the operating system on the file `.lock`, so it ends with the
@@ -57,7 +90,7 @@ def hold_workdir(workdir: Path, config: dict[str, Any]) -> Iterator[None]:
         `claim_workdir`.
     """
     # Not before it is known to be ours: nothing is written into another's folder.
-    claim_workdir(workdir, config)
+    claim_workdir(workdir, config, defaults=defaults)
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context((workdir / LOCK).open("a+", encoding="utf-8"))
@@ -72,7 +105,7 @@ def hold_workdir(workdir: Path, config: dict[str, Any]) -> Iterator[None]:
         except OSError as error:
             raise _not_writable(workdir, error) from error
         # A process that was faster may have made the folder another run's.
-        claim_workdir(workdir, config)
+        claim_workdir(workdir, config, defaults=defaults)
         try:
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}")
@@ -80,6 +113,28 @@ def hold_workdir(workdir: Path, config: dict[str, Any]) -> Iterator[None]:
         except OSError as error:
             raise _not_writable(workdir, error) from error
         yield
+
+
+def check_resume(workdir: Path, resume: Resume) -> None:
+    """Raises InputError if `workdir` holds a run and must not, or none and must.
+
+    Writes nothing. A run begins to count with its first checkpoint.
+    """
+    if resume == "auto":
+        return
+    found = (workdir / "result.json").is_file() or checkpoint.has_any(
+        workdir / "checkpoints"
+    )
+    if found and resume == "never":
+        raise InputError(
+            f"resume is never, but workdir {workdir} holds a run: give another "
+            "--workdir, or --resume auto to go on with it"
+        )
+    if not found and resume == "must":
+        raise InputError(
+            f"resume is must, but workdir {workdir} holds no checkpoint: expected the "
+            "folder of a run, or --resume auto to start one"
+        )
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
@@ -95,11 +150,13 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
-def _check_config(path: Path, config: dict[str, Any]) -> None:
+def _check_config(
+    path: Path, config: dict[str, Any], defaults: Mapping[str, Any]
+) -> None:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = dict(defaults) | json.loads(path.read_text(encoding="utf-8"))
         fields = sorted(found.keys() | config.keys())
-    except (ValueError, AttributeError) as error:
+    except (ValueError, TypeError) as error:
         raise InputError(f"{path} is not the JSON of a run: {error}") from error
     for field in fields:
         if field in FREE_FIELDS or found.get(field) == config.get(field):

@@ -35,7 +35,7 @@ from segjax.data.stalls import StallWatch
 from segjax.results import read_result
 from segjax.training import checkpoint, manifest
 from segjax.training.logs import RunLog
-from segjax.training.workdir import claim_workdir, hold_workdir
+from segjax.training.workdir import check_resume, claim_workdir, hold_workdir
 
 # A row that is no error after all ends soon, too.
 CONFIG = Config(
@@ -101,7 +101,7 @@ def place(sound, tmp_path):
 
 @pytest.fixture(autouse=True)
 def log_as_before():
-    """The command line's log handler writes to this test's stderr, which ends."""
+    """The command line sets the log up for its whole process, which goes on here."""
     logger = logging.getLogger("segjax")
     before = (logger.handlers, logger.propagate, logger.level)
     yield
@@ -528,6 +528,14 @@ OPTIONS = {
         ("--log-every", "0"): "log_every is 0, expected >= 1",
         ("--eval-every", "-1"): "eval_every is -1, expected >= 1",
         ("--panels", "-1"): "panels is -1, expected >= 0",
+        ("--max-bad", "-1"): "max_bad is -1, expected >= 0",
+        (
+            "--bad-records",
+            "ignore",
+        ): "invalid choice 'ignore' for argument '--bad-records'",
+        ("--stall-seconds", "0"): "stall_seconds is 0.0, expected > 0",
+        ("--resume", "maybe"): "invalid choice 'maybe' for argument '--resume'",
+        ("--resume", "must"): "resume is must, but workdir .*new holds no checkpoint",
         ("--crop-size", "0", "64"): "crop_size is 0x64",
         (
             "--model",
@@ -608,6 +616,26 @@ CHECKPOINTS = {
             step=1,
         ),
         "1: cannot be restored: ",
+    ),
+    "resume never": (
+        nothing,
+        lambda place: check_resume(place / "run", "never"),
+        "resume is never, but workdir .*run holds a run: give another",
+    ),
+    "resume must, without a checkpoint": (
+        remove(CHECKPOINT),
+        lambda place: check_resume(place / "run", "must"),
+        "resume is must, but workdir .*run holds no checkpoint",
+    ),
+    "replay: no such file": (
+        nothing,
+        verb("replay", "--file", "{place}/run/not_finite/step_000001.npz"),
+        "configuration was written by another version of segjax: ",
+    ),
+    "replay: no run": (
+        nothing,
+        verb("replay", "--file", "{place}/folder/not_finite/step_000001.npz"),
+        "folder: not a run of segjax .*expected RUN/not_finite/step_N.npz",
     ),
     "evaluate: no run": (
         nothing,

@@ -331,3 +331,32 @@ def test_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"checkpoints: cannot be written: Not a dir"):
         checkpoint.open_checkpoints(tmp_path / "file" / "checkpoints")
+
+
+def test_scores_that_come_late(tmp_path):
+    """A state saved without scores is saved again with them, and never lost."""
+    folder = tmp_path / "checkpoints"
+    state = {"x": np.arange(3.0)}
+    manager = checkpoint.open_checkpoints(folder)
+    checkpoint.save(manager, state, step=1, meta={"left": 1})
+    assert (manager.latest_step(), manager.best_step()) == (1, None)
+    assert checkpoint.read_meta(manager, step=1) == {"left": 1}
+    checkpoint.save(manager, state, step=1, meta={"left": 2})  # there already
+    assert checkpoint.read_meta(manager, step=1) == {"left": 1}
+    manager.close()
+    # Killed after it was set aside and before it was written again: it is taken back.
+    (folder / "1").rename(folder / "unscored-1")
+    manager = checkpoint.open_checkpoints(folder)
+    assert manager.latest_step() == 1
+    checkpoint.save(manager, state, step=1, meta={"left": 0}, scores=SCORES)
+    manager.wait_until_finished()
+    assert manager.best_step() == 1
+    assert checkpoint.read_meta(manager, step=1) == {"left": 0}
+    assert [path.name for path in folder.iterdir()] == ["1"]
+    manager.close()
+    # Killed right after it was: the new one counts.
+    (folder / "unscored-1").mkdir()
+    manager = checkpoint.open_checkpoints(folder)
+    assert manager.best_step() == 1
+    assert [path.name for path in folder.iterdir()] == ["1"]
+    manager.close()

@@ -160,3 +160,19 @@ def test_log_that_is_a_folder(tmp_path):
     (tmp_path / "log.jsonl").mkdir()
     with pytest.raises(InputError, match=r"log.jsonl: cannot be written: Is a dir"):
         RunLog(tmp_path, config={}, start_step=0)
+
+
+def test_an_evaluation_that_is_made_again_is_there_once(tmp_path):
+    def kinds():
+        return [record["kind"] for record in records(tmp_path)]
+
+    log = RunLog(tmp_path, config={}, start_step=0)
+    log.write("train", 2, {"loss": 1.0})
+    log.close()  # stopped in its evaluation, and after it before it was saved
+    for _ in range(2):
+        log = RunLog(tmp_path, config={}, start_step=2, evaluated=False)
+        log.write("eval", 2, {"miou": 0.5})
+        log.close()
+    assert kinds() == ["start", "train", "start", "start", "eval"]
+    RunLog(tmp_path, config={}, start_step=2).close()
+    assert kinds() == ["start", "train", "start", "start", "eval", "start"]

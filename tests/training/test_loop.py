@@ -1,7 +1,11 @@
 """fit and evaluate: resume is exact, every image counts once."""
 
+import errno
 import json
+import os
+import signal
 from functools import partial
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -13,8 +17,10 @@ from segjax.data import pipeline
 from segjax.data.labels import VOID
 from segjax.errors import InputError
 from segjax.models.zoo import build_model
-from segjax.training import loop, parallel, steps
+from segjax.training import checkpoint, loop, parallel, replay, steps
+from segjax.training.preemption import Stopped, listening
 from segjax.training.state import create_state
+from segjax.training.tensorboard import EventFile
 
 CLASSES = 3
 
@@ -50,10 +56,11 @@ def setup():
             num_examples=len(source),
         )
 
+    fresh = create_state(model, tx, seed=0)
     jitted_eval = parallel.jit_eval_step(eval_step, mesh)
     return {
         "model": model,
-        "state": lambda: create_state(model, tx, seed=0),
+        "state": lambda: fresh,  # fit copies it
         "mesh": mesh,
         "eval_step": jitted_eval,
         "fit": partial(
@@ -145,10 +152,304 @@ def test_a_finished_run_is_not_trained_further(setup, tmp_path):
         setup["fit"](setup["state"](), workdir=tmp_path, steps=1, eval_every=2)
 
 
+@pytest.fixture(scope="module")
+def whole(setup, tmp_path_factory):
+    """A run of five steps that nothing stops: its state and log."""
+    workdir = tmp_path_factory.mktemp("whole")
+    fitted = setup["fit"](setup["state"](), workdir=workdir, **FIVE_STEPS)
+    return jax.device_get(fitted.state), log_of(workdir)
+
+
+FIVE_STEPS = {"steps": 5, "log_every": 3, "eval_every": 2}
+
+
+def log_of(workdir):
+    lines = (workdir / "log.jsonl").read_text().splitlines()
+    return [
+        {k: v for k, v in record.items() if k != "images_per_second"}
+        for record in map(json.loads, lines)
+        if record["kind"] != "start"
+    ]
+
+
+def signal_at(function, call):
+    """`function`, but SIGTERM comes in its call of that number, before it is done."""
+    calls = []
+
+    def called(*args):
+        calls.append(args)
+        if len(calls) == call:
+            signal.raise_signal(signal.SIGTERM)
+        return function(*args)
+
+    return called
+
+
+def stopped_fit(setup, workdir, **options):
+    with listening() as stop, pytest.raises(Stopped) as stopped:
+        setup["fit"](
+            setup["state"](), workdir=workdir, stop=stop, **FIVE_STEPS | options
+        )
+    assert stopped.value.code == 143
+
+
+# Sums are pending at step 1 and 5; 2 and 4 are evaluated, and so is the last.
+@pytest.mark.parametrize(
+    ("where", "call", "saved"),
+    [
+        ("train_batches", 1, None),
+        ("train_batches", 2, 1),
+        ("train_step", 5, 5),
+        ("evaluate_state", 1, 2),
+        ("evaluate_state", 3, 5),
+    ],
+)
+def test_a_run_that_was_told_to_stop_goes_on(
+    setup, whole, tmp_path, where, call, saved
+):
+    function = setup["fit"].keywords[where]
+    if where == "train_batches":
+
+        def with_signal(start):
+            batches = function(start)
+            following = signal_at(lambda: next(batches), call)
+            while True:
+                yield following()
+
+    else:
+        with_signal = signal_at(function, call)
+    stopped_fit(setup, tmp_path, **{where: with_signal})
+    steps_saved = [int(p.name) for p in (tmp_path / "checkpoints").glob("[0-9]*")]
+    assert max(steps_saved, default=None) == saved
+    fitted = setup["fit"](setup["state"](), workdir=tmp_path, **FIVE_STEPS)
+    state, log = whole
+    jax.tree.map(np.testing.assert_array_equal, state, jax.device_get(fitted.state))
+    assert log_of(tmp_path) == log
+    scored = checkpoint.open_checkpoints(tmp_path / "checkpoints")
+    assert scored.latest_step() == 5
+    assert scored.best_step() is not None
+    scored.close()
+    assert not list((tmp_path / "checkpoints").glob("unscored-*"))
+
+
+def test_stopped_again_and_again(setup, whole, tmp_path):
+    """At every step, and in every evaluation: each start does one thing."""
+    for _ in range(2):
+        stopped_fit(
+            setup,
+            tmp_path,
+            train_step=signal_at(setup["fit"].keywords["train_step"], 1),
+            evaluate_state=signal_at(setup["fit"].keywords["evaluate_state"], 2),
+        )
+    evaluate = setup["fit"].keywords["evaluate_state"]
+    stopped_fit(setup, tmp_path, steps=4, evaluate_state=signal_at(evaluate, 1))
+    stopped_fit(setup, tmp_path, steps=4, evaluate_state=signal_at(evaluate, 1))
+    fitted = setup["fit"](setup["state"](), workdir=tmp_path, **FIVE_STEPS)
+    state, log = whole
+    jax.tree.map(np.testing.assert_array_equal, state, jax.device_get(fitted.state))
+    assert log_of(tmp_path) == log
+
+
+@pytest.mark.parametrize("what", ["log", "tensorboard", "checkpoint"])
+def test_a_full_disk_loses_nothing(setup, whole, tmp_path, monkeypatch, what):
+    """It stops the run with the reason; with space again the run goes on."""
+
+    def full(function, call):
+        calls = []
+
+        def written(*args, **options):
+            calls.append(args)
+            if len(calls) >= call:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return function(*args, **options)
+
+        return written
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "_RETRY_SECONDS", (0.0, 0.0))
+        owner, name, call, message = {
+            "log": (Path, "open", 4, "log.jsonl: cannot be written: No space"),
+            "tensorboard": (EventFile, "scalar", 20, "tensorboard: .* No space"),
+            "checkpoint": (
+                checkpoint.Checkpoints,
+                "_start",
+                2,
+                "checkpoint 4 cannot be written: .*No space.*goes on from step 2",
+            ),
+        }[what]
+        sound = getattr(owner, name)
+        failing = full(sound, call)
+        if what == "log":  # of all files that are opened, this one
+
+            def of_the_log(path, *args, **options):
+                chosen = failing if path.name == "log.jsonl" else sound
+                return chosen(path, *args, **options)
+
+            patch.setattr(owner, name, of_the_log)
+        else:
+            patch.setattr(owner, name, failing)
+        with pytest.raises(InputError, match=message):
+            setup["fit"](setup["state"](), workdir=tmp_path, **FIVE_STEPS)
+    fitted = setup["fit"](setup["state"](), workdir=tmp_path, **FIVE_STEPS)
+    state, log = whole
+    jax.tree.map(np.testing.assert_array_equal, state, jax.device_get(fitted.state))
+    assert log_of(tmp_path) == log
+
+
+class Counted(list):
+    """Examples, and how often one was read."""
+
+    reads = 0
+
+    def __getitem__(self, index):
+        self.reads += 1
+        return super().__getitem__(index)
+
+
+def work_of_resuming(setup, workdir, step):
+    """What two more steps read and do, of a run that has done `step`."""
+    checkpoints = checkpoint.open_checkpoints(workdir / "checkpoints")
+    state = setup["state"]().replace(step=np.int32(step))
+    checkpoint.save(checkpoints, state, step=step, meta={}, scores={"miou": 0.5})
+    checkpoints.close()
+    source, done = Counted(make_source()), []
+
+    def batches(start):
+        for batch in pipeline.train_batches(
+            source,
+            batch_size=2,
+            crop_size=(16, 16),
+            scale_range=(1.0, 1.5),
+            flip=True,
+            photometric=0.1,
+            seed=0,
+            start_step=start,
+            num_threads=0,
+        ):
+            done.append(source.reads)
+            yield batch
+
+    def train_step(state, batch):
+        done.append("step")
+        return setup["fit"].keywords["train_step"](state, batch)
+
+    fitted = setup["fit"](
+        setup["state"](),
+        workdir=workdir,
+        train_batches=batches,
+        train_step=train_step,
+        steps=step + 2,
+        eval_every=2,
+    )
+    assert int(fitted.state.step) == step + 2
+    return done
+
+
+@pytest.mark.parametrize("step", [1_000, 1_000_000])
+def test_a_long_run_resumes_as_fast_as_a_short_one(setup, tmp_path, step):
+    # Two images are read, a step is done, two are read, a step is done.
+    assert work_of_resuming(setup, tmp_path, step) == [2, "step", 4, "step"]
+
+
+def weighted(setup, poisoned=()):
+    """Batches with weights of 1; at the poisoned steps one is not a number."""
+
+    def batches(start):
+        for step, batch in enumerate(
+            setup["fit"].keywords["train_batches"](start), start=start + 1
+        ):
+            weight = np.ones(batch["label"].shape, np.float32)
+            if step in poisoned:
+                weight[0, 5, 5] = np.nan
+            yield {**batch, "weight": weight}
+
+    return batches
+
+
+def test_a_step_that_is_not_finite_is_named_and_kept(setup, tmp_path):
+    batches = weighted(setup, poisoned=(3,))
+    with pytest.raises(
+        InputError,
+        match=r"the loss is nan at step 3; the last good checkpoint is step 2; its "
+        r"batch and the state before it are in .*/step_000003.npz: .* replay --file",
+    ) as stopped:
+        setup["fit"](
+            setup["state"](), workdir=tmp_path, train_batches=batches, **FIVE_STEPS
+        )
+    assert "\n" not in str(stopped.value)
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["2"]
+    assert [record["step"] for record in log_of(tmp_path)] == [2, 2]
+    path = tmp_path / "not_finite" / "step_000003.npz"
+    step, state, batch = replay.read(path, setup["state"]())
+    assert (step, int(state.step)) == (3, 2)
+    following = weighted(setup, poisoned=(3,))(2)
+    jax.tree.map(np.testing.assert_array_equal, batch, next(following))
+    saved = checkpoint.read(tmp_path / "checkpoints")
+    jax.tree.map(np.testing.assert_array_equal, state.params, saved.params)
+
+    def again(batch):
+        return replay.observe(
+            setup["fit"].keywords["train_step"],
+            parallel.replicate(setup["mesh"], state),
+            parallel.shard_batch(setup["mesh"], batch),
+        )
+
+    observed = again(batch)
+    assert not observed.finite
+    assert np.isnan(observed.sums["loss_sum"])
+    assert any("kernel" in name for name in observed.not_finite)
+    assert again({**batch, "weight": np.nan_to_num(batch["weight"], nan=1.0)}).finite
+    with pytest.raises(InputError, match="is not as in the run's network"):
+        replay.read(path, state.replace(step=np.zeros(3, np.int32)))
+    path.write_bytes(b"PK")
+    with pytest.raises(InputError, match=r"npz: not a step to replay"):
+        replay.read(path, state)
+
+
+def test_nothing_that_is_not_finite_is_saved(setup, tmp_path):
+    """Not by a signal before the next record, nor where only the weights are."""
+    batches = weighted(setup, poisoned=(3,))
+    train_step = setup["fit"].keywords["train_step"]
+    with listening() as stop, pytest.raises(InputError, match="loss is nan at step 3"):
+        setup["fit"](
+            setup["state"](),
+            workdir=tmp_path / "signal",
+            stop=stop,
+            train_batches=batches,
+            train_step=signal_at(train_step, 3),
+            **FIVE_STEPS,
+        )
+    steps_done = []
+
+    def overflows_once(state, batch):
+        state, sums = train_step(state, batch)
+        steps_done.append(int(state.step))
+        if len(steps_done) == 4:
+            state = state.replace(
+                params=jax.tree.map(lambda x: x * np.float32(np.inf), state.params)
+            )
+        return state, sums
+
+    with pytest.raises(
+        InputError,
+        match=r"the weights are not finite at step 4; .*; done again from step 2 it is",
+    ):
+        setup["fit"](
+            setup["state"](),
+            workdir=tmp_path / "weights",
+            train_batches=weighted(setup),
+            train_step=overflows_once,
+            **FIVE_STEPS,
+        )
+    for name in ("signal", "weights"):
+        (saved,) = (tmp_path / name / "checkpoints").iterdir()
+        assert saved.name == "2"
+
+
 def test_infinite_loss_stops_the_run_and_names_the_steps(setup, tmp_path):
     state = setup["state"]()
     state = state.replace(params=jax.tree.map(lambda x: x * np.nan, state.params))
-    with pytest.raises(FloatingPointError, match="between steps 1 and 2"):
+    with pytest.raises(InputError, match="the loss is nan at step 1; its batch"):
         setup["fit"](state, workdir=tmp_path, steps=2, eval_every=2)
 
 

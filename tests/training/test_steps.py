@@ -181,6 +181,126 @@ def test_randomness_is_a_function_of_seed_and_step():
     assert loss(state, seed=0) != loss(state, seed=1)
 
 
+@pytest.mark.parametrize("name", ["unet", "fcn_vgg16"])
+def test_accumulated_parts_are_the_batch_without_batch_normalisation(name):
+    # The first image is almost all void: a mean of the parts' means would differ.
+    model = build_model(name, num_classes=3, width=1 / 32)
+    tx = optax.sgd(0.1)
+    state = create_state(model, tx, seed=0)
+    batch = make_batch(shape=(4, 32, 32))
+    whole, parts = (
+        jax.jit(partial(steps.train_step, model=model, tx=tx, accumulate=n))(
+            state, batch
+        )
+        for n in (1, 2)
+    )
+    jax.tree.map(
+        partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), parts, whole
+    )
+    changed = jax.tree.map(jnp.subtract, whole[0].params, state.params)
+    assert optax.tree.norm(changed) > 1e-2
+
+
+def test_accumulation_normalises_each_part_by_its_own_statistics():
+    class NormalizedImage(nn.Module):
+        """Batch normalisation of the image, then softmax regression."""
+
+        margin = 0
+
+        @nn.nowrap
+        def input_size(self, size):
+            return size
+
+        @nn.compact
+        def __call__(self, image, *, train):
+            norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, name="bn")
+            return {"logits": nn.Dense(3, name="dense")(norm(image))}
+
+    model, tx = NormalizedImage(), optax.sgd(0.5)
+    state = create_state(model, tx, seed=0)
+    batch = make_batch(shape=(4, 6, 8))
+    after, sums = jax.jit(partial(steps.train_step, model=model, tx=tx, accumulate=2))(
+        state, batch
+    )
+    # By hand: images 0 and 2 are one part, 1 and 3 the other.
+    x = (batch["image"] / 255.0 - IMAGENET_MEAN) / IMAGENET_STD
+    dense = jax.tree.map(lambda a: np.asarray(a, float), state.params["dense"])
+    loss, weight, d_kernel, means, variances = 0.0, 0.0, 0.0, [], []
+    for rows in ([0, 2], [1, 3]):
+        part, y = x[rows], batch["label"][rows].reshape(-1)
+        means.append(part.mean((0, 1, 2)))
+        variances.append(part.var((0, 1, 2)))
+        normed = ((part - means[-1]) / np.sqrt(variances[-1] + 1e-5)).reshape(-1, 3)
+        normed, y = normed[y != VOID], y[y != VOID]
+        z = normed @ dense["kernel"] + dense["bias"]
+        p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+        loss -= np.log(p[np.arange(len(y)), y]).sum()
+        weight += len(y)
+        d_kernel += normed.T @ (p - np.eye(3)[y])
+    np.testing.assert_allclose(sums["loss_sum"], loss, rtol=1e-5)
+    np.testing.assert_allclose(sums["loss_weight"], weight)
+    np.testing.assert_allclose(
+        after.params["dense"]["kernel"],
+        dense["kernel"] - 0.5 * d_kernel / weight,
+        atol=1e-6,
+    )
+    # One step of the running average, towards the mean over the parts.
+    np.testing.assert_allclose(
+        after.batch_stats["bn"]["mean"], 0.1 * np.mean(means, axis=0), rtol=1e-4
+    )
+    np.testing.assert_allclose(
+        after.batch_stats["bn"]["var"],
+        0.9 + 0.1 * np.mean(variances, axis=0),
+        rtol=1e-5,
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["segnet_unet", "unet_bn", "fcn8s", "segnet_basic", "full_resolution"]
+)
+def test_recomputed_blocks_change_neither_names_nor_numbers(name):
+    tx = optax.sgd(0.1)
+    batch = make_batch(shape=(2, 16, 16))
+
+    def after_a_step(remat):
+        model = build_model(name, num_classes=3, width=1 / 32, dropout=0.5, remat=remat)
+        state = create_state(model, tx, seed=0)
+        step = partial(steps.train_step, model=model, tx=tx)
+        repeated = str(jax.make_jaxpr(step)(state, batch)).count("remat")
+        return jax.jit(step)(state, batch), repeated
+
+    (kept, none), (recomputed, some) = after_a_step("none"), after_a_step("blocks")
+    assert none == 0 < some
+    assert jax.tree.structure(kept) == jax.tree.structure(recomputed)
+    jax.tree.map(
+        partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), recomputed, kept
+    )
+
+
+@pytest.mark.parametrize("name", ["segnet_basic", "unet_bn", "fcn8s"])
+def test_bfloat16_is_for_the_computation_only(name):
+    # Flax's batch normalisation mixes the two types.
+    with jax.numpy_dtype_promotion("standard"):
+        tx = optax.sgd(0.1, momentum=0.9)
+        batch = make_batch(shape=(2, 16, 16))
+        model = build_model(name, num_classes=3, width=1 / 32, dtype=jnp.bfloat16)
+        state = create_state(model, tx, seed=0)
+        step = partial(steps.train_step, model=model, tx=tx)
+        assert "conv_general_dilated" in (
+            text := str(jax.make_jaxpr(step)(state, batch))
+        )
+        assert "bf16[" in text
+        after, sums = jax.eval_shape(step, state, batch)
+        floats = [x for x in jax.tree.leaves((after, sums)) if x.dtype != jnp.int32]
+        assert {leaf.dtype for leaf in floats} == {jnp.dtype(jnp.float32)}
+        logits = jax.eval_shape(
+            partial(steps.predict_logits, model=model, size=(16, 16)),
+            state.eval_variables,
+            batch["image"],
+        )
+        assert logits.dtype == jnp.float32
+
+
 def test_two_devices_do_what_one_does():
     assert jax.device_count() >= 2
     model = build_model("segnet_basic", num_classes=3, width=0.05)

@@ -1,11 +1,13 @@
 """SegNet-style decoder: unpooling with the encoder's switches, no skip maps."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from segjax.models.features import Features
-from segjax.models.layers import Conv, ConvNormAct
+from segjax.models.layers import Conv, ConvNormAct, Remat, run_block
 
 
 class SegNetDecoder(nn.Module):
@@ -32,6 +34,7 @@ class SegNetDecoder(nn.Module):
       norm: batch normalisation after every convolution but the classifier.
       dtype: of the computation; the classifier is float32.
       axis_name: pmapped axis over which batch statistics are synchronised.
+      remat: what the backward pass computes again; a level's convolutions are a block.
     """
 
     num_classes: int
@@ -40,6 +43,7 @@ class SegNetDecoder(nn.Module):
     norm: bool = True
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
+    remat: Remat = "none"
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> jax.Array:
@@ -53,6 +57,11 @@ class SegNetDecoder(nn.Module):
                 name=name,
             )(x, train=train)
 
+        def level(_, x, stage, stride):
+            for j, channels in enumerate(stage, start=1):
+                x = convolve(x, channels, 3, f"conv{stride}_{j}")
+            return x
+
         stride = features.max_stride
         x = features.maps[stride]
         for stage in self.stages or mirrored_stages(features):
@@ -60,8 +69,8 @@ class SegNetDecoder(nn.Module):
                 x = convolve(x, features.channels(stride), 1, f"match{stride}")
             x = features.unpool(x, stride)
             stride //= 2
-            for j, channels in enumerate(stage, start=1):
-                x = convolve(x, channels, 3, f"conv{stride}_{j}")
+            block = partial(level, stage=stage, stride=stride)
+            x = run_block(block, self, x, remat=self.remat)
         x = x.astype(jnp.float32)
         kernel = (self.classifier_kernel_size, self.classifier_kernel_size)
         return Conv(self.num_classes, kernel, name="classifier")(x)

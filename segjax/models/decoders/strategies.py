@@ -25,8 +25,10 @@ from segjax.models.layers import (
     Conv,
     ConvNormAct,
     ConvTranspose,
+    Remat,
     bilinear_init,
     he_normal,
+    run_block,
 )
 from segjax.ops.resampling import crop_to, resize_bilinear
 
@@ -189,6 +191,7 @@ class StrategyDecoder(nn.Module):
       norm: batch normalisation after every convolution but the classifier.
       dtype: of the computation; the classifier is float32.
       axis_name: pmapped axis over which batch statistics are synchronised.
+      remat: what the backward pass computes again; a level's convolutions are a block.
 
     Raises:
       InputError: the encoder lacks switches, or sizes of skip and map differ.
@@ -201,6 +204,7 @@ class StrategyDecoder(nn.Module):
     norm: bool = True
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
+    remat: Remat = "none"
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> jax.Array:
@@ -214,6 +218,11 @@ class StrategyDecoder(nn.Module):
                 name=name,
             )(x, train=train)
 
+        def level(_, x, widths, stride):
+            for j, width in enumerate(widths, start=1):
+                x = convolve(x, width, 3, f"conv{stride}_{j}")
+            return x
+
         stride = features.max_stride
         x = features.maps[stride]
         while stride > 1:
@@ -225,8 +234,8 @@ class StrategyDecoder(nn.Module):
             x = self.skip.join(x, features.maps[stride], stride)
             onward = features.channels(stride) if stride > 1 else channels
             widths = [channels] * (self.convolutions - 1) + [onward]
-            for j, width in enumerate(widths, start=1):
-                x = convolve(x, width, 3, f"conv{stride}_{j}")
+            block = functools.partial(level, widths=widths, stride=stride)
+            x = run_block(block, self, x, remat=self.remat)
         x = x.astype(jnp.float32)
         return Conv(self.num_classes, (1, 1), name="classifier")(x)
 

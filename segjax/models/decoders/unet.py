@@ -1,12 +1,21 @@
 """U-Net-style decoder: 2x2 transposed convolutions, concatenated skips."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from segjax.errors import InputError
 from segjax.models.features import Features
-from segjax.models.layers import Conv, ConvNormAct, ConvTranspose, Padding
+from segjax.models.layers import (
+    Conv,
+    ConvNormAct,
+    ConvTranspose,
+    Padding,
+    Remat,
+    run_block,
+)
 from segjax.ops.resampling import crop_to
 
 
@@ -28,6 +37,7 @@ class UNetDecoder(nn.Module):
       padding: of the 3x3 convolutions; the encoder's.
       dtype: of the computation; the classifier is float32.
       axis_name: pmapped axis over which batch statistics are synchronised.
+      remat: what the backward pass computes again; a level's convolutions are a block.
     """
 
     num_classes: int
@@ -35,6 +45,7 @@ class UNetDecoder(nn.Module):
     padding: Padding = "SAME"
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
+    remat: Remat = "none"
 
     @nn.nowrap
     def margin(self, encoder: nn.Module) -> int:
@@ -47,6 +58,18 @@ class UNetDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> jax.Array:
+        def convolve(_, x, channels, stride):
+            for j in (1, 2):
+                x = ConvNormAct(
+                    channels,
+                    norm=self.norm,
+                    padding=self.padding,
+                    dtype=self.dtype,
+                    axis_name=self.axis_name,
+                    name=f"conv{stride}_{j}",
+                )(x, train=train)
+            return x
+
         join = {"SAME": _join_same, "VALID": _join_valid}[self.padding]
         stride = features.max_stride
         x = features.maps[stride]
@@ -58,15 +81,8 @@ class UNetDecoder(nn.Module):
                 channels, kernel_size=2, stride=2, dtype=self.dtype, name=f"up{stride}"
             )(x)
             x = join(skip, x, stride)
-            for j in (1, 2):
-                x = ConvNormAct(
-                    channels,
-                    norm=self.norm,
-                    padding=self.padding,
-                    dtype=self.dtype,
-                    axis_name=self.axis_name,
-                    name=f"conv{stride}_{j}",
-                )(x, train=train)
+            level = partial(convolve, channels=channels, stride=stride)
+            x = run_block(level, self, x, remat=self.remat)
         x = x.astype(jnp.float32)
         return Conv(self.num_classes, (1, 1), name="classifier")(x)
 

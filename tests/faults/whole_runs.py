@@ -1,0 +1,83 @@
+"""The tiny run in folders of its own, and what makes two runs the same."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from segjax.training import checkpoint
+
+TINY_RUN = Path(__file__).with_name("tiny_run.py")
+SECONDS = 600
+
+
+class Runs:
+    """Starts the tiny run in its own folders, all from the same records."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.prepared = folder / "prepared"
+        self.prepared.mkdir()
+        # The first one compiles, the second tells how long the others take.
+        for name in ("compiled", "whole"):
+            started = time.monotonic()
+            self.finish(folder / name)
+            self.seconds = time.monotonic() - started
+        self.whole = folder / "whole"
+
+    def start(self, workdir, *changes, output=subprocess.PIPE):
+        return subprocess.Popen(
+            [sys.executable, TINY_RUN, workdir, self.prepared, *changes],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def finish(self, workdir, *changes, status=0):
+        """Lets it end by itself; what it printed."""
+        process = self.start(workdir, *changes)
+        printed, _ = process.communicate(timeout=SECONDS)
+        assert process.returncode == status, printed
+        return printed
+
+
+def whole_state(folder):
+    """Everything that the last checkpoint holds, not only what evaluation needs."""
+    step = checkpoint.read(folder).step
+    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
+        return reader.restore(folder / str(step) / "state")
+
+
+def records(workdir):
+    """Records by kind and step, less what depends on the clock."""
+    lines = (workdir / "log.jsonl").read_text().splitlines()
+    kept = [json.loads(line) for line in lines]
+    kept = [record for record in kept if record["kind"] != "start"]
+    for record in kept:
+        record.pop("images_per_second", None)
+    return kept
+
+
+def assert_same_run(workdir, other):
+    state, expected = (whole_state(w / "checkpoints") for w in (workdir, other))
+    assert jax.tree.structure(state) == jax.tree.structure(expected)
+    for x, y in zip(jax.tree.leaves(state), jax.tree.leaves(expected), strict=True):
+        assert x.dtype == y.dtype
+        assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
+    assert records(workdir) == records(other)
+    results = [json.loads((w / "result.json").read_text()) for w in (workdir, other)]
+    assert results[0]["scores"] == results[1]["scores"]
+
+
+def assert_same_checkpoints(workdir, other):
+    """The same steps are kept; a run that was told to stop keeps that step, too."""
+    steps = [
+        [int(p.name) for p in (w / "checkpoints").iterdir() if p.name.isdigit()]
+        for w in (workdir, other)
+    ]
+    assert sorted(steps[0]) == sorted(steps[1])
