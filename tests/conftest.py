@@ -1,6 +1,9 @@
-"""Strict JAX for every test: no silent dtype or rank promotion, CPU only."""
+"""Strict JAX for every test: no silent dtype or rank promotion, CPU only, no cache."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -10,3 +13,8 @@ import jax
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Command lines keep compiled programs, but not a test's in the user's folder.
+_cache = tempfile.mkdtemp(prefix="segjax-cache-")
+atexit.register(shutil.rmtree, _cache, ignore_errors=True)
+os.environ["SEGJAX_CACHE"] = _cache

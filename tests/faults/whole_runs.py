@@ -49,8 +49,14 @@ class Runs:
 def whole_state(folder):
     """Everything that the last checkpoint holds, not only what evaluation needs."""
     step = checkpoint.read(folder).step
-    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
-        return reader.restore(folder / str(step) / "state")
+    state = folder / str(step) / "state"
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+        # As numpy, because it may be from two processes.
+        as_numpy = jax.tree.map(
+            lambda _: ocp.RestoreArgs(restore_type=np.ndarray),
+            reader.metadata(state).item_metadata.tree,
+        )
+        return reader.restore(state, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
 
 
 def records(workdir):
