@@ -71,6 +71,7 @@ def test_smoke(path, prepared_dir, tmp_path):
     ]
     assert [(r["kind"], r["step"]) for r in records] == [
         ("start", 0),
+        ("train", 1),
         ("train", 2),
         ("eval", 2),
     ]

@@ -380,7 +380,7 @@ def test_values_outside_the_classes_are_refused(sides):
 def test_broken_predictions_are_refused(sides):
     a, b, data = sides
     (b.folder / "frame_1.png").write_bytes(b"not a picture")
-    with pytest.raises(InputError, match=r"b/frame_1\.png: cannot be read"):
+    with pytest.raises(InputError, match=r"b/frame_1\.png: not a readable image"):
         explain_predictions(a, b, **data)
     Image.fromarray(np.zeros((6, 6, 3), np.uint8)).save(b.folder / "frame_1.png")
     with pytest.raises(InputError, match=r"b/frame_1\.png: is RGB"):
