@@ -34,6 +34,7 @@ def run(count, *arguments, devices):
     return done.returncode, done.stderr
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_numbers_of_one(tmp_path):
     script = str(ROOT / "tests" / "some_processes.py")
     found = []

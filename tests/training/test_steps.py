@@ -258,6 +258,7 @@ def test_accumulation_normalises_each_part_by_its_own_statistics():
 @pytest.mark.parametrize(
     "name", ["segnet_unet", "unet_bn", "fcn8s", "segnet_basic", "full_resolution"]
 )
+@pytest.mark.slow
 def test_recomputed_blocks_change_neither_names_nor_numbers(name):
     tx = optax.sgd(0.1)
     batch = make_batch(shape=(2, 16, 16))
