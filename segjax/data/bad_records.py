@@ -57,14 +57,16 @@ class SkipBad:
 
     def _note(self, index: int, error: InputError) -> None:
         with self._lock:
-            known = index in self.bad
-            self.bad.setdefault(index, str(error))
+            if index in self.bad:
+                return
+            # Several threads read: each that meets one too many says the same.
+            if len(self.bad) == self._max_bad:
+                raise InputError(
+                    f"{error} (bad record number {self._max_bad + 1}, "
+                    f"max_bad is {self._max_bad})"
+                ) from error
+            self.bad[index] = str(error)
             count = len(self.bad)
-        if count > self._max_bad:
-            raise InputError(
-                f"{error} (bad record number {count}, max_bad is {self._max_bad})"
-            ) from error
-        if not known:
-            logger.warning(
-                "skipped bad record %d of at most %d: %s", count, self._max_bad, error
-            )
+        logger.warning(
+            "skipped bad record %d of at most %d: %s", count, self._max_bad, error
+        )
