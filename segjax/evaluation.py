@@ -81,6 +81,7 @@ def evaluate(
     data_dir: Path | None = None,
     prepared_dir: Path | None = None,
     batch_size: int | None = None,
+    mesh: jax.sharding.Mesh | None = None,
     parts: Parts = ALL,
 ) -> Evaluation:
     """Scores the weights that a run's results are of.
@@ -93,6 +94,8 @@ def evaluate(
       prepared_dir: likewise of the prepared records.
       batch_size: images at once, over all devices; None is the run's own, rounded up
         to a multiple of the devices.
+      mesh: of `segjax.training.parallel.make_mesh`; None splits batches over all
+        devices.
       parts: what to measure beside the confusion matrix.
 
     Raises:
@@ -128,7 +131,7 @@ def evaluate(
         raise InputError(
             f"split is {split!r}, expected one of {', '.join(dataset.splits)}"
         )
-    mesh = parallel.make_mesh()
+    mesh = mesh or parallel.make_mesh()
     if batch_size is None:
         rows = mesh.shape["data"]
         batch_size = -(-config.eval_batch_size // rows) * rows

@@ -94,8 +94,7 @@ def prepare(
         config = configuration.smoke(config)
     configuration.check(config)
     if mesh is None:
-        data, space = parallel.parse_mesh(config.mesh) if config.mesh else (None, 1)
-        mesh = parallel.make_mesh(data=data, space=space)
+        mesh = parallel.open_mesh(config.mesh)
     parallel.check_batch_size(
         config.batch_size, mesh, field="batch_size", accumulate=config.accumulate
     )

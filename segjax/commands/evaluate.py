@@ -14,6 +14,7 @@ from segjax.report import evaluation_documents
 from segjax.report.evaluation_tables import evaluation_grids
 from segjax.report.figures import draw_confusion
 from segjax.report.tables import rich_table
+from segjax.training import parallel
 
 
 def evaluate(
@@ -28,6 +29,7 @@ def evaluate(
     data_dir: Path | None = None,
     prepared_dir: Path | None = None,
     batch_size: int | None = None,
+    mesh: str | None = None,
     figure: Path | None = None,
 ) -> None:
     """Scores a run on a split of its data set and prints the tables.
@@ -47,6 +49,8 @@ def evaluate(
       data_dir: the data set's folder, if it lies elsewhere now.
       prepared_dir: likewise of the prepared records.
       batch_size: images at once, over all devices; None is the run's own.
+      mesh: data=4,space=2: devices that split a batch and the images' height. None
+        splits batches over all devices.
       figure: PNG to draw the confusion matrix to.
     """
     # What can be refused is refused before the network runs.
@@ -65,6 +69,7 @@ def evaluate(
         data_dir=data_dir,
         prepared_dir=prepared_dir,
         batch_size=batch_size,
+        mesh=parallel.open_mesh(mesh),
         parts=Parts(
             boundaries=boundaries,
             sizes=sizes,

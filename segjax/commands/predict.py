@@ -21,6 +21,7 @@ from segjax.inference.predictor import load_predictor
 from segjax.inference.stream import Maps
 from segjax.inference.video_files import open_video
 from segjax.inference.windows import Blend
+from segjax.training import parallel
 
 
 def predict(
@@ -46,6 +47,7 @@ def predict(
     probabilities: bool = False,
     uncertainty: bool = False,
     batch_size: int = 4,
+    mesh: str | None = None,
 ) -> None:
     """Labels images with a run's network, or with an ensemble of several runs.
 
@@ -80,10 +82,13 @@ def predict(
       uncertainty: write the entropy and, of several predictions, the mutual
         information, as heat maps.
       batch_size: images of equal size that the network sees at once.
+      mesh: data=4,space=2: devices that split a batch and the images' height. None is
+        one device.
     """
     if window is not None and tile is not None:
         raise InputError("window and tile exclude each other")
-    predictors = [load_predictor(folder) for folder in run]
+    devices = parallel.open_mesh(mesh) if mesh else None
+    predictors = [load_predictor(folder, mesh=devices) for folder in run]
     views = Views(native_size, window, overlap, blend, tile, context, scales, flip)
     members = make_members(
         predictors, views, dropout_samples=dropout_samples, seed=seed

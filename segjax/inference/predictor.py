@@ -16,7 +16,7 @@ from segjax.errors import InputError
 from segjax.models.zoo import build_model
 from segjax.ops.normalization import IMAGENET_MEAN, IMAGENET_STD, normalize
 from segjax.ops.resampling import resize_bilinear
-from segjax.training import checkpoint
+from segjax.training import checkpoint, parallel
 from segjax.training.steps import predict_logits
 from segjax.uncertainty import with_dropout
 
@@ -42,7 +42,8 @@ class Predictor:
         images of a size that the network takes, and nothing is continued.
 
     With a key, dropout is left on (Monte-Carlo dropout); InputError for a network that
-    has none.
+    has none. On several devices images are split over them, and every image's rows
+    (`segjax.training.parallel`); any number of images of any height can be.
     """
 
     name: str
@@ -55,11 +56,12 @@ class Predictor:
     tile: Callable[..., jax.Array]
 
 
-def load_predictor(run: Path) -> Predictor:
+def load_predictor(run: Path, *, mesh: jax.sharding.Mesh | None = None) -> Predictor:
     """Loads the weights that a run's results are of: its last, or its best ones.
 
     Args:
       run: the folder of a run (`segjax.experiment.train`).
+      mesh: of `segjax.training.parallel.make_mesh`; None is the first device.
 
     Raises:
       InputError: the folder holds no checkpoint of a run, or one that was normalised
@@ -102,6 +104,7 @@ def load_predictor(run: Path) -> Predictor:
         step=saved.step,
         table=table,
         image_size=None if size is None else tuple(size),
+        mesh=mesh,
     )
 
 
@@ -113,11 +116,17 @@ def make_predictor(
     step: int,
     table: LabelTable,
     image_size: tuple[int, int] | None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Predictor:
     """Makes a predictor of a network of `segjax.models` and its variables."""
-    variables = jax.device_put(variables)
+    if mesh is None:
+        mesh = parallel.make_mesh(jax.local_devices()[:1])
+    variables = parallel.replicate(mesh, variables)
 
-    def logits(variables, images, key):
+    def logits(state, batch):
+        variables, key = state
+        images = batch["image"]
+
         def predict(images):
             size = images.shape[1:3]
             return predict_logits(variables, images, model=model, size=size)
@@ -129,7 +138,10 @@ def make_predictor(
             logits = resize_bilinear(logits, size, align_corners=False)
         return jax.nn.softmax(logits, axis=-1)
 
-    def tile(variables, images, key):
+    def tile(state, batch):
+        variables, key = state
+        images = batch["image"]
+
         def predict(images):
             outputs = model.apply(variables, normalize(images), train=False)
             return jax.nn.softmax(outputs["logits"], axis=-1)
@@ -138,8 +150,18 @@ def make_predictor(
 
     # The network apart from the resizing: images of many sizes that are seen at one
     # size compile the network once.
-    logits_, tile_ = jax.jit(logits), jax.jit(tile)
+    logits_, tile_ = (parallel.jit_eval_step(f, mesh) for f in (logits, tile))
     finish_ = jax.jit(finish, static_argnums=1)
+
+    def run(step, images, key):
+        missing = -len(images) % mesh.shape["data"]
+        if missing:
+            black = np.zeros((missing, *images.shape[1:]), np.uint8)
+            images = np.concatenate([images, black])
+        batch = parallel.shard_batch(mesh, {"image": images})
+        outputs = step((variables, key), batch)
+        return outputs[:-missing] if missing else outputs
+
     return Predictor(
         name=name,
         step=step,
@@ -148,9 +170,9 @@ def make_predictor(
         margin=model.margin,
         input_size=model.input_size,
         probabilities=lambda images, size, key=None: finish_(
-            logits_(variables, images, key), tuple(size)
+            run(logits_, images, key), tuple(size)
         ),
-        tile=lambda images, key=None: tile_(variables, images, key),
+        tile=lambda images, key=None: run(tile_, images, key),
     )
 
 

@@ -80,6 +80,16 @@ def make_mesh(
     return Mesh(np.array(devices).reshape(rows, space), ("data", "space"))
 
 
+def open_mesh(text: str | None) -> Mesh:
+    """The mesh that an option `--mesh` describes; without one `data` has all devices.
+
+    Raises:
+      InputError: see `parse_mesh` and `make_mesh`.
+    """
+    data, space = parse_mesh(text) if text else (None, 1)
+    return make_mesh(data=data, space=space)
+
+
 def check_batch_size(
     batch_size: int, mesh: Mesh, *, field: str, accumulate: int = 1
 ) -> None:
