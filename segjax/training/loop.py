@@ -4,7 +4,7 @@ import dataclasses
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +20,6 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from segjax import metrics
 from segjax.data.stalls import StallWatch
 from segjax.errors import InputError
 from segjax.training import checkpoint, parallel, processes, replay
@@ -53,63 +52,6 @@ class FitResult:
     selected_step: int
     step_seconds: float | None
     train_seconds: float
-
-
-def evaluate(
-    eval_step: Callable[[dict[str, Any], dict[str, jax.Array]], dict[str, jax.Array]],
-    variables: dict[str, Any],
-    batches: Iterable[HostBatch],
-    *,
-    mesh: jax.sharding.Mesh,
-    num_examples: int,
-    visit: Callable[[int, np.ndarray], None] | None = None,
-) -> dict[str, Any]:
-    """Scores a whole split: one confusion matrix, every image once.
-
-    Args:
-      eval_step: jitted `segjax.training.steps.eval_step`.
-      variables: of the model.
-      batches: host batches, the last one padded.
-      mesh: where batches go.
-      num_examples: images in the split.
-      visit: called with the index and the prediction, uint8 `[h w]`, of every
-        image; the prediction has the batch's size, padding included.
-
-    Returns:
-      `segjax.metrics.scores` of the split's confusion matrix, plus `loss` (mean over
-      labelled pixels), `confusion` and `num_images`.
-
-    Raises:
-      RuntimeError: images were missed or seen twice.
-    """
-    totals, first = None, 0
-    for batch in batches:
-        sums = eval_step(variables, parallel.shard_batch(mesh, batch))
-        predictions = sums.pop("prediction")
-        if visit is not None:
-            predictions = np.asarray(predictions)
-            for index, prediction in enumerate(predictions, start=first):
-                if index < num_examples:
-                    visit(index, prediction)
-            first += len(predictions)
-        sums = jax.tree.map(lambda x: _wide(np.asarray(x)), jax.device_get(sums))
-        totals = sums if totals is None else jax.tree.map(np.add, totals, sums)
-    if totals is None or totals["seen"] != num_examples:
-        seen = 0 if totals is None else int(totals["seen"])
-        raise RuntimeError(f"evaluated {seen} images of a split of {num_examples}")
-    weight = float(totals["loss_weight"])
-    return {
-        **metrics.scores(totals["confusion"]),
-        "loss": float(totals["loss_sum"]) / weight if weight else math.nan,
-        "confusion": totals["confusion"],
-        "num_images": num_examples,
-    }
-
-
-def _wide(x: np.ndarray) -> np.ndarray:
-    """Totals are kept in 64 bits: a split has more pixels than int32 or float32."""
-    kind = np.int64 if np.issubdtype(x.dtype, np.integer) else np.float64
-    return x.astype(kind)
 
 
 def fit(

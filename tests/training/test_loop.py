@@ -1,4 +1,4 @@
-"""fit and evaluate: resume is exact, every image counts once."""
+"""fit and score: resume is exact, every image counts once."""
 
 import errno
 import json
@@ -13,8 +13,9 @@ import optax
 import pytest
 from rich.console import Console
 
+from segjax import scoring
 from segjax.data import pipeline
-from segjax.data.labels import VOID
+from segjax.data.labels import VOID, LabelTable
 from segjax.errors import InputError
 from segjax.models.zoo import build_model
 from segjax.training import checkpoint, loop, parallel, replay, steps
@@ -23,6 +24,11 @@ from segjax.training.state import create_state
 from segjax.training.tensorboard import EventFile
 
 CLASSES = 3
+TABLE = LabelTable(
+    names=("dark", "grey", "light"),
+    colors=((60, 60, 60), (120, 120, 120), (180, 180, 180)),
+    raw_ids={0: 0, 1: 1, 2: 2, VOID: VOID},
+)
 
 
 def make_source(count=7, size=(16, 16), seed=0):
@@ -38,6 +44,19 @@ def make_source(count=7, size=(16, 16), seed=0):
     return source
 
 
+def score(eval_step, variables, source, *, mesh, batch_size, seen=None):
+    scores, _ = scoring.score(
+        eval_step,
+        variables,
+        pipeline.eval_batches(seen or source, batch_size=batch_size),
+        source,
+        table=TABLE,
+        mesh=mesh,
+        boundaries=False,
+    )
+    return scores
+
+
 @pytest.fixture(scope="module")
 def setup():
     model = build_model("segnet_basic", num_classes=CLASSES, width=0.1, dropout=0.2)
@@ -48,13 +67,7 @@ def setup():
     source = make_source()
 
     def evaluate(state):
-        return loop.evaluate(
-            jitted_eval,
-            state.eval_variables,
-            pipeline.eval_batches(source, batch_size=4),
-            mesh=mesh,
-            num_examples=len(source),
-        )
+        return score(jitted_eval, state.eval_variables, source, mesh=mesh, batch_size=4)
 
     fresh = create_state(model, tx, seed=0)
     jitted_eval = parallel.jit_eval_step(eval_step, mesh)
@@ -457,13 +470,14 @@ def test_evaluation_counts_every_image_once(setup):
     source = make_source(count=7, seed=1)
     variables = setup["state"]().eval_variables
 
-    def run(batch_size, num_examples=7):
-        return loop.evaluate(
+    def run(batch_size, seen=None):
+        return score(
             setup["eval_step"],
             variables,
-            pipeline.eval_batches(source, batch_size=batch_size),
+            source,
             mesh=setup["mesh"],
-            num_examples=num_examples,
+            batch_size=batch_size,
+            seen=seen,
         )
 
     one, two = run(2), run(4)
@@ -472,8 +486,8 @@ def test_evaluation_counts_every_image_once(setup):
     assert one["confusion"].dtype == np.int64
     np.testing.assert_array_equal(one["confusion"], two["confusion"])
     np.testing.assert_allclose(one["loss"], two["loss"], rtol=1e-6)
-    with pytest.raises(RuntimeError, match="evaluated 7 images of a split of 8"):
-        run(2, num_examples=8)
+    with pytest.raises(RuntimeError, match="evaluated 6 images of a split of 7"):
+        run(2, seen=source[:6])
 
 
 @pytest.mark.slow
@@ -489,14 +503,13 @@ def test_each_decoder_overfits_four_images(name, tmp_path):
     batch = parallel.shard_batch(mesh, next(iter(batches)))
     for _ in range(150):
         state, _ = step(state, batch)
-    scores = loop.evaluate(
-        parallel.jit_eval_step(
-            partial(steps.eval_step, model=model, num_classes=CLASSES), mesh
-        ),
+    eval_step = partial(steps.eval_step, model=model, num_classes=CLASSES)
+    scores = score(
+        parallel.jit_eval_step(eval_step, mesh),
         state.eval_variables,
-        pipeline.eval_batches(source, batch_size=4),
+        source,
         mesh=mesh,
-        num_examples=4,
+        batch_size=4,
     )
     assert scores["miou"] > 0.95
 
