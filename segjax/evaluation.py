@@ -213,8 +213,9 @@ def count_split(
       RuntimeError: images were missed or seen twice.
     """
     num_classes = dataset.table.num_classes
-    # Eight batches that the pipeline has ready, two on the device, two that wait.
-    source = scoring.SeenLabels(dataset.splits[split], limit=12 * batch_size)
+    source = scoring.SeenLabels(
+        dataset.splits[split], limit=scoring.BATCHES_IN_FLIGHT * batch_size
+    )
 
     def measure(index: int, maps: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         label = source.take_label(index)

@@ -20,7 +20,7 @@ import optax
 from flax import linen as nn
 from rich.console import Console
 
-from segjax import class_weights, configuration, schedules
+from segjax import class_weights, configuration, schedules, scoring
 from segjax.configuration import Config
 from segjax.data import pipeline
 from segjax.data.bad_records import SkipBad, skip_bad
@@ -32,7 +32,6 @@ from segjax.ops.normalization import IMAGENET_MEAN, IMAGENET_STD
 from segjax.report.panels import draw_panels
 from segjax.report.tables import Row, class_table, comparison_table
 from segjax.results import Result, read_result, write_result
-from segjax.scoring import majority_baseline, score
 from segjax.training import checkpoint, loop, parallel, processes, steps
 from segjax.training.initialization import transfer
 from segjax.training.optimizers import make_optimizer
@@ -360,7 +359,7 @@ def _train(
         split=split,
         step=fitted.selected_step,
         scores=scores,
-        baseline=majority_baseline(train_split, source, dataset.table),
+        baseline=scoring.majority_baseline(train_split, source, dataset.table),
         parameters=count_parameters(experiment.model),
         step_seconds=fitted.step_seconds,
         indices=tuple(indices),
@@ -373,13 +372,17 @@ def score_split(
     experiment: Experiment, variables: dict[str, Any], split: str, **options: Any
 ) -> tuple[dict[str, Any], dict[int, np.ndarray]]:
     """Scores variables of the model on a split; see `segjax.scoring.score`."""
-    source = experiment.dataset.splits[split]
-    return score(
+    batch_size = experiment.config.eval_batch_size
+    source = scoring.SeenLabels(
+        experiment.dataset.splits[split], limit=scoring.BATCHES_IN_FLIGHT * batch_size
+    )
+    return scoring.score(
         experiment.eval_step,
         variables,
         pipeline.eval_batches(
             source,
-            batch_size=experiment.config.eval_batch_size,
+            batch_size=batch_size,
+            num_threads=scoring.THREADS,
             **experiment.eval_sizes[split],
             **parallel.batch_share(experiment.mesh),
         ),

@@ -33,6 +33,9 @@ MAPS = ("prediction", "confidence")
 THREADS = min(8, os.cpu_count() or 1)
 """Threads that measure images, and that read them."""
 
+BATCHES_IN_FLIGHT = 12
+"""Eight that the pipeline has ready, two on the device, two that wait for a thread."""
+
 
 class SeenLabels:
     """A source that remembers the labels it was read for until they are asked for.
