@@ -350,16 +350,19 @@ def _train(
         )
         raise
     train_split = dataset.splits["train"]
-    if isinstance(train_split, SkipBad) and train_split.bad:
-        console.print(
-            f"skipped {len(train_split.bad)} bad record(s) of the split train"
-        )
+    # Reads the whole split: from here on each of its bad records has been met, also
+    # those that an earlier start of this run skipped.
+    baseline = scoring.majority_baseline(train_split, source, dataset.table)
+    bad = len(train_split.bad) if isinstance(train_split, SkipBad) else 0
+    if bad:
+        console.print(f"skipped {bad} bad record(s) of the split train")
     result = Result(
         workdir=workdir,
         split=split,
         step=fitted.selected_step,
         scores=scores,
-        baseline=scoring.majority_baseline(train_split, source, dataset.table),
+        baseline=baseline,
+        bad_records=bad,
         parameters=count_parameters(experiment.model),
         step_seconds=fitted.step_seconds,
         indices=tuple(indices),

@@ -25,6 +25,7 @@ class Result:
       step: the step whose weights were scored.
       scores: of that split, see `segjax.scoring.score`; lists and floats, NaN where undefined.
       baseline: the scores of calling every pixel the training set's commonest class.
+      bad_records: of the training split, skipped.
       parameters: trainable parameters.
       step_seconds: median wall time of one training step; None if none was timed.
       indices: which images of the split `predictions` are of.
@@ -36,6 +37,7 @@ class Result:
     step: int
     scores: dict[str, Any]
     baseline: dict[str, Any]
+    bad_records: int
     parameters: int
     step_seconds: float | None
     indices: tuple[int, ...]
@@ -54,6 +56,7 @@ def write_result(result: Result, table: LabelTable) -> None:
             "step": result.step,
             "scores": json_scores(result.scores),
             "baseline": json_scores(result.baseline),
+            "bad_records": result.bad_records,
             "parameters": result.parameters,
             "step_seconds": result.step_seconds,
             "indices": list(result.indices),
@@ -76,6 +79,8 @@ def read_result(workdir: Path) -> Result:
             step=result["step"],
             scores=_with_nan(result["scores"]),
             baseline=_with_nan(result["baseline"]),
+            # Older results are of runs that skipped none.
+            bad_records=result.get("bad_records", 0),
             parameters=result["parameters"],
             step_seconds=result["step_seconds"],
             indices=tuple(result["indices"]),
