@@ -1,4 +1,4 @@
-"""Strict JAX for every test: no silent dtype or rank promotion, CPU only, no cache."""
+"""Strict JAX for every test: no silent dtype or rank promotion, CPU only."""
 
 import atexit
 import os
@@ -6,6 +6,11 @@ import shutil
 import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Compiling is most of the tests' time, and what is compiled runs only a few times.
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "")
+    + " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+)
 
 import jax
 
@@ -14,7 +19,14 @@ jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-# Command lines keep compiled programs, but not a test's in the user's folder.
+# A program is compiled once for all tests and the processes that they start, and is
+# not kept in the user's folder.
 _cache = tempfile.mkdtemp(prefix="segjax-cache-")
 atexit.register(shutil.rmtree, _cache, ignore_errors=True)
-os.environ["SEGJAX_CACHE"] = _cache
+for name, value in {
+    "jax_compilation_cache_dir": _cache,
+    "jax_persistent_cache_min_compile_time_secs": 0.0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+}.items():
+    jax.config.update(name, value)
+    os.environ[name.upper()] = str(value)

@@ -1,7 +1,7 @@
 """What eight devices do beside one; run by `test_eight_devices.py`.
 
     XLA_FLAGS=--xla_force_host_platform_device_count=8 python tests/eight_devices.py \
-        training segnet
+        training segnet pmap
 
 calls the function with the arguments that are named. pytest's own process has other
 devices, and their number cannot be changed once they are there.
@@ -118,7 +118,7 @@ def same(actual, expected, *, rtol=1e-5):
         )
 
 
-def training(name):
+def training(name, *layouts):
     """Five steps and an evaluation on eight devices are those on one."""
     tx = optax.sgd(0.02, momentum=0.9)
     state = create_state(net(name), tx, seed=0)
@@ -128,7 +128,8 @@ def training(name):
     sums, trained, scored = run(one, "jit")
     assert int(trained.step) == 5
     assert not np.allclose(jax.tree.leaves(trained.params)[0], 0)
-    for layout, (engine, axes) in LAYOUTS.items():
+    for layout in layouts:
+        engine, axes = LAYOUTS[layout]
         found = run(parallel.make_mesh(**axes), engine)
         # The momentum of SGD holds the gradients.
         same(found[:2], (sums, trained))
@@ -164,7 +165,7 @@ def halos(name, height="64"):
         print(f"{name}: {phase} has halos and gathers {gathered}", flush=True)
 
 
-def restoring(folder):
+def restoring(folder, *counts):
     """A state saved on eight devices goes on, on fewer, as it does on eight."""
     tx = optax.sgd(0.02, momentum=0.9)
     mesh = parallel.make_mesh(data=4, space=2)
@@ -183,7 +184,7 @@ def restoring(folder):
     checkpoint.save(checkpoints, trained, step=2, meta={}, scores=scores)
     checkpoints.wait_until_finished()
     expected = jax.device_get(go_on(mesh, trained, batches[2:]))
-    for count in (1, 2, 4):
+    for count in map(int, counts):
         fewer = parallel.make_mesh(jax.devices()[:count])
         like = parallel.replicate(fewer, state)
         restored = checkpoint.restore(checkpoints, like, step=2)

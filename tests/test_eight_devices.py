@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+LAYOUTS = ["jit", "data=4,space=2", "data=2,space=4", "pmap"]
 
 
 def run_on_eight_devices(*arguments):
-    flags = "--xla_force_host_platform_device_count=8"
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
     done = subprocess.run(
         [sys.executable, str(ROOT / "tests" / "eight_devices.py"), *arguments],
         env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
@@ -25,23 +26,24 @@ def run_on_eight_devices(*arguments):
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("name", "layouts"),
     [
-        "segnet",
-        pytest.param("fcn", marks=pytest.mark.slow),
-        pytest.param("unet", marks=pytest.mark.slow),
+        ("segnet", ["data=4,space=2", "pmap"]),
+        pytest.param("segnet", ["jit", "data=2,space=4"], marks=pytest.mark.slow),
+        pytest.param("fcn", LAYOUTS, marks=pytest.mark.slow),
+        pytest.param("unet", LAYOUTS, marks=pytest.mark.slow),
     ],
 )
-def test_five_steps_are_those_of_one_device(name):
-    out = run_on_eight_devices("training", name)
-    assert out.count("is one device") == 4
+def test_five_steps_are_those_of_one_device(name, layouts):
+    out = run_on_eight_devices("training", name, *layouts)
+    assert out.count("is one device") == len(layouts)
 
 
 @pytest.mark.parametrize(
     ("name", "height"),
     [
         ("fcn", "64"),
-        ("unet", "64"),
+        pytest.param("unet", "64", marks=pytest.mark.slow),
         pytest.param("segnet_basic", "128", marks=pytest.mark.slow),
         pytest.param("fcn_basic", "128", marks=pytest.mark.slow),
         pytest.param("bilinear_basic", "128", marks=pytest.mark.slow),
@@ -54,6 +56,9 @@ def test_split_images_exchange_borders_and_are_never_put_together(name, height):
     assert out.count("has halos") == 2
 
 
-def test_a_state_of_eight_devices_goes_on_with_fewer(tmp_path):
-    out = run_on_eight_devices("restoring", str(tmp_path / "checkpoints"))
-    assert out.count("restored on") == 3
+@pytest.mark.parametrize(
+    "counts", [["2"], pytest.param(["1", "4"], marks=pytest.mark.slow)]
+)
+def test_a_state_of_eight_devices_goes_on_with_fewer(tmp_path, counts):
+    out = run_on_eight_devices("restoring", str(tmp_path / "checkpoints"), *counts)
+    assert out.count("restored on") == len(counts)

@@ -24,7 +24,6 @@ def run(count, *arguments, devices):
             "PYTHON": sys.executable,
             "JAX_PLATFORMS": "cpu",
             "DEVICES_PER_PROCESS": str(devices),
-            "XLA_FLAGS": "",
         },
         capture_output=True,
         text=True,
