@@ -9,11 +9,8 @@ from rich.console import Console
 
 from segjax.data.labels import VOID, LabelTable, default_colors
 from segjax.errors import InputError
-from segjax.explain import (
-    Side,
-    explain_policies,
-    explain_predictions,
-)
+from segjax.explain.policies import explain_policies
+from segjax.explain.predictions import Side, explain_predictions
 from segjax.inference.label_files import write_label
 from segjax.policies import MISTAKES, POLICIES, count_pixels, named
 from segjax.report.explanation_grids import explanation_grids

@@ -1,20 +1,19 @@
 """`python -m segjax explain-score`."""
 
 from pathlib import Path
-from typing import Literal
 
 import tyro
 from rich.console import Console
 
-from segjax import evaluation, explain
+from segjax import evaluation
 from segjax.data.datasets import open_dataset
 from segjax.errors import InputError
 from segjax.evaluation_counts import Parts
+from segjax.explain.policies import explain_policies
+from segjax.explain.predictions import Resize, Side, explain_predictions
 from segjax.policies import POLICIES
 from segjax.report.explanation_grids import explanation_grids
 from segjax.report.tables import rich_table
-
-Resize = Literal["refuse", "predictions", "labels"]
 
 
 def explain_score(
@@ -53,7 +52,7 @@ def explain_score(
             prepared_dir=prepared_dir,
             parts=Parts(boundaries=False, sizes=False, intervals=False),
         )
-        explanation = explain.explain_policies(result.confusions, a, b)
+        explanation = explain_policies(result.confusions, a, b)
     else:
         if dataset is None:
             raise InputError(
@@ -66,9 +65,9 @@ def explain_score(
                 f"data set {dataset!r} has no split {split!r}: expected one of "
                 f"{', '.join(opened.splits)}"
             )
-        explanation = explain.explain_predictions(
+        explanation = explain_predictions(
             *(
-                explain.Side(Path(folder), policy=policy, resize=how)
+                Side(Path(folder), policy=policy, resize=how)
                 for folder, policy, how in zip((a, b), policies, resize, strict=True)
             ),
             labels=opened.splits[split],

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from segjax.explain import Explanation, Step
+from segjax.explain.explanation import Explanation, Step
 from segjax.report import units
 from segjax.report.grids import Grid
 

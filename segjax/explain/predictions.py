@@ -1,23 +1,4 @@
-"""Explanation: why two scores of the same labels differ.
-
-Two numbers may differ because two tools score the same predictions by different rules
-(`explain_policies`), because the predictions differ, or both (`explain_predictions`).
-An explanation is a path from the one score to the other on which one thing changes at
-a time. Every step starts at the score where the one before ended, so the steps add up
-to the difference whatever they are, with nothing left over.
-
-What a step is worth depends on the steps before it, as in every such sum; in another
-order the shares would differ and the sum would not. The order:
-
-1. labels that were resized to the predictions of A (then at the labels' own size),
-2. the rules (`segjax.policies`): void, classes together or one by one, averaging and
-   absent classes, float32. What absent classes count is changed where counts are
-   those of single images or batches, because that is where most classes are absent,
-3. the predictions themselves, by class and, as another view of the same step, by image,
-4. labels that are resized to the predictions of B.
-
-Everything is numpy on the host.
-"""
+"""The difference that predictions make: two folders, the same labels."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -29,67 +10,12 @@ import numpy as np
 from segjax.data.labels import VOID, LabelTable
 from segjax.data.source import Source
 from segjax.errors import InputError
+from segjax.explain.explanation import Explanation, Step
+from segjax.explain.policies import as_policy, check_labelled, policy_steps
 from segjax.inference.label_files import read_label
-from segjax.policies import (
-    ClassCounts,
-    Policy,
-    class_counts,
-    count_pixels,
-    named,
-    score,
-    undefined,
-)
+from segjax.policies import ClassCounts, Policy, class_counts, count_pixels, score
 
-
-@dataclasses.dataclass(frozen=True)
-class Step:
-    """One thing that changes.
-
-    Attributes:
-      name: what changes, "from -> to"; or the class or image whose predictions do.
-      before: score in 0..1 without it.
-      after: score with it.
-      gained: labelled pixels that only B has right; None where that says nothing.
-      lost: labelled pixels that only A has right.
-    """
-
-    name: str
-    before: float
-    after: float
-    gained: int | None = None
-    lost: int | None = None
-
-    @property
-    def difference(self) -> float:
-        """What the step adds to the score."""
-        return self.after - self.before
-
-
-@dataclasses.dataclass(frozen=True)
-class Explanation:
-    """A path from score A to score B.
-
-    Attributes:
-      a: what A is.
-      b: what B is.
-      start: score of A.
-      end: score of B.
-      steps: from `start` to `end`; what is the same on both sides has none.
-      classes: from before to after the step in which the predictions change, class by
-        class; empty without such a step.
-      images: the same step image by image: those that alone would change the score
-        most, then all others together.
-      notes: sentences on what was found on the way.
-    """
-
-    a: str
-    b: str
-    start: float
-    end: float
-    steps: tuple[Step, ...]
-    classes: tuple[Step, ...] = ()
-    images: tuple[Step, ...] = ()
-    notes: tuple[str, ...] = ()
+Resize = Literal["refuse", "predictions", "labels"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,41 +36,7 @@ class Side:
 
     folder: Path
     policy: str | Policy = "segjax"
-    resize: Literal["refuse", "predictions", "labels"] = "refuse"
-
-
-def explain_policies(
-    confusions: np.ndarray,
-    a: str | Policy,
-    b: str | Policy,
-    *,
-    num_classes: int | None = None,
-) -> Explanation:
-    """Explains the difference of two policies' scores of the same predictions.
-
-    Args:
-      confusions: as in `segjax.policies.Policy`: integer `[n k k]`, or `[n k+1 k+1]`
-        with void last and `num_classes=k`.
-      a: the policy to start from, or its name.
-      b: the policy to arrive at.
-      num_classes: k.
-
-    Raises:
-      InputError: an unknown name; a policy counts void and `confusions` has none; no
-        pixel has a label.
-    """
-    a, b, confusions = _policy(a), _policy(b), np.asarray(confusions)
-    k = confusions.shape[-1] if num_classes is None else num_classes
-    _check_labelled(confusions, k, "these confusion counts")
-    steps, notes = _policy_steps(confusions, a, b, k)
-    return Explanation(
-        a=f"{a.name} ({a.description})",
-        b=f"{b.name} ({b.description})",
-        start=a(confusions, num_classes=k),
-        end=b(confusions, num_classes=k),
-        steps=steps,
-        notes=notes,
-    )
+    resize: Resize = "refuse"
 
 
 def explain_predictions(
@@ -165,10 +57,10 @@ def explain_predictions(
         an unknown policy; no pixel has a label. The message names the file.
     """
     k = table.num_classes
-    policy_a, policy_b = _policy(a.policy), _policy(b.policy)
+    policy_a, policy_b = as_policy(a.policy), as_policy(b.policy)
     read = _read_both(a, b, labels, k)
     for side, one in ((a, read.a), (b, read.b)):
-        _check_labelled(one.scored, k, f"{side.folder}: the labels")
+        check_labelled(one.scored, k, f"{side.folder}: the labels")
 
     def scored(one: _Counted, policy: Policy) -> float:
         return policy(one.scored, num_classes=k)
@@ -185,7 +77,7 @@ def explain_predictions(
                 at_label_size(read.a, policy_a),
             )
         )
-    rules, notes = _policy_steps(read.a.at_label_size, policy_a, policy_b, k)
+    rules, notes = policy_steps(read.a.at_label_size, policy_a, policy_b, k)
     steps.extend(rules)
     counts = [
         class_counts(one.at_label_size, policy_b.void, k) for one in (read.a, read.b)
@@ -230,72 +122,6 @@ def explain_predictions(
         images=images,
         notes=notes,
     )
-
-
-# Rules.
-
-
-def _policy(policy: str | Policy) -> Policy:
-    return named(policy) if isinstance(policy, str) else policy
-
-
-def _policy_steps(
-    confusions: np.ndarray, a: Policy, b: Policy, num_classes: int
-) -> tuple[tuple[Step, ...], tuple[str, ...]]:
-    """One step for each choice in which the policies differ, and what it met."""
-    steps, notes = [], []
-    here, value = a, a(confusions, num_classes=num_classes)
-    pools_last = a.pool is not None and b.pool is None
-    averaging = ("absent", "pool") if pools_last else ("pool", "absent")
-    for field in ("void", "mean", *averaging, "float32"):
-        if getattr(here, field) == getattr(b, field):
-            continue
-        there = dataclasses.replace(here, **{field: getattr(b, field)})
-        after = there(confusions, num_classes=num_classes)
-        name = f"{_WORDS[field]}: {_value(here, field)} -> {_value(there, field)}"
-        steps.append(Step(name, value, after))
-        if field == "void":
-            share = confusions[:, num_classes:].sum() / confusions.sum()
-            notes.append(f"{100 * share:.1f} % of the pixels have no label.")
-        if field == "absent":
-            counts = class_counts(confusions, here.void, num_classes)
-            empty, total = undefined(counts, here)
-            notes.append(
-                f"Absent: {empty:,} of {total:,} IoUs have no pixel ("
-                f"{_value(here, 'mean')}; {_value(here, 'pool')})."
-            )
-        here, value = there, after
-    return tuple(steps), tuple(notes)
-
-
-_WORDS = {
-    "void": "void",
-    "mean": "mean",
-    "pool": "averaging",
-    "absent": "absent classes",
-    "float32": "sums",
-}
-
-
-def _value(policy: Policy, field: str) -> str:
-    """A choice in words."""
-    value = getattr(policy, field)
-    match field:
-        case "void":
-            return {"wrong": "wrong", "class": "a class", "background": "class 0"}.get(
-                value, "excluded"
-            )
-        case "mean":
-            return "by class" if value == "classes" else "classes together"
-        case "pool":
-            words = {None: "all images", 1: "image by image"}
-            return words.get(value, f"batches of {value}")
-        case "absent":
-            return "left out" if value is None else f"count {value:g}"
-    return "float32" if value else "exact"
-
-
-# Predictions.
 
 
 class _Counted(NamedTuple):
@@ -402,11 +228,6 @@ def _nearest(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return label[rows[:, None], columns[None, :]]
 
 
-def _check_labelled(confusions: np.ndarray, num_classes: int, what: str) -> None:
-    if not confusions[:, :num_classes].any():
-        raise InputError(f"{what}: no pixel has a label; there is nothing to score")
-
-
 def _class_steps(
     a: ClassCounts,
     b: ClassCounts,
@@ -472,6 +293,3 @@ def _image_steps(
         pixels = int(gained[others].sum()), int(lost[others].sum())
         steps.append(Step(name, value, score(b, policy), *pixels))
     return tuple(steps)
-
-
-# Printed numbers.

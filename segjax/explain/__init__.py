@@ -1,0 +1,1 @@
+"""Why two scores of the same labels differ."""
