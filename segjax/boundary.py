@@ -5,8 +5,8 @@ semantic segmentation?" (BMVC 2013), as Badrinarayanan, Kendall and Cipolla, "Se
 (PAMI 2017, section 3.3) use it, and as their script
 (github.com/alexgkendall/SegNet-Tutorial, `Scripts/computeBFmeasure.m`) computes it:
 
-1. Per class, the mask of its pixels becomes a boundary map (`boundary_map`), for the
-   label and for the prediction.
+1. Per class, the mask of its pixels becomes a boundary map (`boundary_pixels`), for
+   the label and for the prediction.
 2. Boundary pixels of the two maps are matched one to one, at most 0.75 % of the image
    diagonal apart (4.5 pixels at 360x480, the distance itself included). With m
    matches, `precision = m / predicted`, `recall = m / true` and `F1 = 2 P R / (P + R)`.
@@ -59,9 +59,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
-from scipy import sparse
-from scipy.sparse import csgraph
 
+from segjax.boundary_matching import matched_one_to_one, matched_to_any, pairs_within
+from segjax.boundary_pixels import class_boundaries
 from segjax.data.labels import VOID
 from segjax.errors import InputError
 from segjax.label_maps import checked_pair, masked
@@ -119,7 +119,7 @@ def boundary_f1(
     (scores,) = _scores(
         prediction,
         label,
-        (_matched_one_to_one,),
+        (matched_one_to_one,),
         num_classes=num_classes,
         tolerance=tolerance,
         classes=classes,
@@ -149,7 +149,7 @@ def boundary_f1_dilated(
     (scores,) = _scores(
         prediction,
         label,
-        (_matched_to_any,),
+        (matched_to_any,),
         num_classes=num_classes,
         tolerance=tolerance,
         classes=classes,
@@ -183,7 +183,7 @@ def boundary_f1_both_ways(
         *_scores(
             prediction,
             label,
-            (_matched_one_to_one, _matched_to_any),
+            (matched_one_to_one, matched_to_any),
             num_classes=num_classes,
             tolerance=tolerance,
             classes=classes,
@@ -199,31 +199,6 @@ def mean_boundary_f1(scores: Iterable[BoundaryScores]) -> float:
     """
     images = np.array([score.image for score in scores], np.float64)
     return _mean_of_defined(images)
-
-
-def boundary_map(mask: np.ndarray) -> np.ndarray:
-    """Marks the boundary of a mask, one pixel wide.
-
-    A pixel is marked if it, its right, its lower and its lower right neighbour are not
-    all equal, neighbours outside the image taken equal to the nearest pixel inside. In
-    the last row that leaves the right neighbour, in the last column the lower one, and
-    the last corner is never marked. This is what `seg2bdry(mask, 'imageSize')` of BSDS
-    comes to: it marks the junctions of the grid of pixel edges that touch an edge
-    between different pixels, and copies the border of that grid from next to it.
-
-    Args:
-      mask: bool `[h w]`.
-
-    Returns:
-      bool `[h w]`; the boundary lies half a pixel above and left of the true edge.
-    """
-    mask = np.asarray(mask)
-    if mask.dtype != bool or mask.ndim != 2:
-        raise InputError(
-            f"boundary_map: mask is {mask.dtype} with shape {mask.shape}; "
-            "expected bool [h w]"
-        )
-    return _differs(*_blocks(mask))
 
 
 def _scores(
@@ -249,11 +224,11 @@ def _scores(
     _check_option("void", void, ("masked", "other"))
     if void == "masked":
         prediction = masked(prediction, label)
-    predicted = _class_boundaries(prediction, void)
-    true = _class_boundaries(label, void)
-    offsets = _disk(tolerance * np.hypot(*label.shape))
+    predicted = class_boundaries(prediction, void=void)
+    true = class_boundaries(label, void=void)
+    radius = tolerance * np.hypot(*label.shape)
 
-    pairs = _pairs_within(predicted, true, offsets, label.shape)
+    pairs = pairs_within(predicted, true, radius=radius, size=label.shape)
     predicted_count = _per_class(predicted.classes, num_classes)
     true_count = _per_class(true.classes, num_classes)
     counted = (predicted_count > 0) | (true_count > 0)
@@ -270,150 +245,6 @@ def _scores(
         return BoundaryScores(f1, precision, recall, _mean_of_defined(f1))
 
     return [score(match) for match in matches]
-
-
-class _BoundaryPixels(NamedTuple):
-    """The boundary pixels of all classes, sorted by class, then by position.
-
-    A pixel on the boundary of several classes (they meet there) occurs once for each.
-    """
-
-    classes: np.ndarray  # int64 [n]
-    rows: np.ndarray  # int64 [n]
-    columns: np.ndarray  # int64 [n]
-
-
-def _class_boundaries(label: np.ndarray, void: str) -> _BoundaryPixels:
-    """The boundary pixels of every class, found in one pass over the label.
-
-    A 2x2 block that is not uniform lies on the boundary of each class in it, and of
-    no other: the same as one `boundary_map` per class, for the price of one.
-    """
-    blocks = _blocks(label)
-    rows, columns = np.nonzero(_differs(*blocks))
-    members = np.sort([block[rows, columns] for block in blocks], axis=0)
-    first = np.ones(members.shape, bool)
-    first[1:] = members[1:] != members[:-1]
-    first &= members != VOID
-    if void == "masked":
-        # One class and void is no boundary.
-        first &= first.sum(axis=0) > 1
-    member, pixel = np.nonzero(first)
-    classes = members[member, pixel]
-    order = np.lexsort((pixel, classes))
-    pixel = pixel[order]
-    return _BoundaryPixels(classes[order].astype(np.int64), rows[pixel], columns[pixel])
-
-
-def _matched_one_to_one(pairs: sparse.csr_array) -> tuple[np.ndarray, np.ndarray]:
-    """Which rows and which columns a largest one-to-one choice of pairs covers.
-
-    The largest flow from a source through rows, pairs and columns to a sink, one unit
-    each. `csgraph.maximum_bipartite_matching` finds the same number, but in SciPy 1.17
-    needs minutes for some images where Dinic's flow takes hundredths of a second.
-    """
-    rows, columns = pairs.shape
-    # Nodes: the source, the rows, the columns, the sink; each lists its successors.
-    sink = 1 + rows + columns
-    successors = [
-        np.arange(rows) + 1,
-        pairs.indices + (1 + rows),
-        np.full(columns, sink),
-    ]
-    indices = np.concatenate(successors).astype(np.int32)
-    degrees = [[0, rows], np.diff(pairs.indptr), np.ones(columns, int), [0]]
-    indptr = np.concatenate(degrees).cumsum().astype(np.int32)
-    graph = sparse.csr_array(
-        (np.ones(indices.size, np.int32), indices, indptr), shape=(sink + 1, sink + 1)
-    )
-    flow = csgraph.maximum_flow(graph, 0, sink, method="dinic").flow
-    sent = flow[[0]].toarray()[0, 1 : 1 + rows]
-    # The flow against an edge is that along it with a minus.
-    received = -flow[[sink]].toarray()[0, 1 + rows : sink]
-    return sent > 0, received > 0
-
-
-def _matched_to_any(pairs: sparse.csr_array) -> tuple[np.ndarray, np.ndarray]:
-    """Which rows and which columns occur in any pair."""
-    columns = np.zeros(pairs.shape[1], bool)
-    columns[pairs.indices] = True
-    return np.diff(pairs.indptr) > 0, columns
-
-
-def _pairs_within(
-    predicted: _BoundaryPixels,
-    true: _BoundaryPixels,
-    offsets: np.ndarray,
-    shape: tuple[int, int],
-) -> sparse.csr_array:
-    """The pairs of a predicted and a true pixel of one class, an offset apart.
-
-    Looks up every offset of every predicted pixel in a map of the true ones. The
-    offsets are a table of a few dozen, so this is faster than a search tree.
-    """
-    reach = int(np.abs(offsets).max())
-    # A margin as wide as the reach: no lookup leaves the map.
-    width = shape[1] + 2 * reach
-    lookup = np.full((shape[0] + 2 * reach) * width, -1, np.int32)
-    steps = offsets[:, 0] * width + offsets[:, 1]
-    predicted_places = (predicted.rows + reach) * width + predicted.columns + reach
-    true_places = (true.rows + reach) * width + true.columns + reach
-
-    degrees = np.zeros(predicted.classes.size, np.int64)
-    neighbours = [np.zeros(0, np.int32)]
-    for label in np.intersect1d(predicted.classes, true.classes):
-        ours = _slice_of(true.classes, label)
-        lookup[true_places[ours]] = np.arange(ours.start, ours.stop)
-        for theirs in _parts(_slice_of(predicted.classes, label), len(steps)):
-            found = lookup[predicted_places[theirs][:, None] + steps[None, :]]
-            hit = found >= 0
-            degrees[theirs] = np.count_nonzero(hit, axis=1)
-            neighbours.append(found[hit])
-        lookup[true_places[ours]] = -1
-    indices = np.concatenate(neighbours)
-    indptr = np.concatenate([[0], np.cumsum(degrees)]).astype(np.int32)
-    return sparse.csr_array(
-        (np.ones(indices.size, np.int8), indices, indptr),
-        shape=(predicted.classes.size, true.classes.size),
-    )
-
-
-def _slice_of(classes: np.ndarray, label: int) -> slice:
-    """Where `label` lies in the sorted `classes`."""
-    start, stop = np.searchsorted(classes, [label, label + 1])
-    return slice(int(start), int(stop))
-
-
-def _parts(whole: slice, steps: int) -> Iterable[slice]:
-    """Cuts a slice so that a part times `steps` is about a million at most.
-
-    Bounds the memory of a large image, and keeps that of a small one in the cache.
-    """
-    length = max(1, 2**20 // steps)
-    for start in range(whole.start, whole.stop, length):
-        yield slice(start, min(start + length, whole.stop))
-
-
-def _disk(radius: float) -> np.ndarray:
-    """The integer offsets no longer than `radius`, int64 `[n 2]`, shortest first."""
-    # So that a distance equal to the radius counts whatever the rounding.
-    limit = radius**2 * (1 + 1e-9)
-    reach = int(radius) + 1
-    rows, columns = np.mgrid[-reach : reach + 1, -reach : reach + 1]
-    lengths = rows**2 + columns**2
-    order = np.argsort(lengths, axis=None, kind="stable")
-    order = order[: np.count_nonzero(lengths <= limit)]
-    return np.stack([rows.ravel()[order], columns.ravel()[order]], axis=1)
-
-
-def _blocks(array: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Each pixel, its right, lower and lower right neighbour: four times `[h w]`."""
-    padded = np.pad(array, ((0, 1), (0, 1)), mode="edge")
-    return array, padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]
-
-
-def _differs(pixel, right, below, across) -> np.ndarray:
-    return (pixel != right) | (pixel != below) | (pixel != across)
 
 
 def _per_class(classes: np.ndarray, num_classes: int) -> np.ndarray:

@@ -9,9 +9,9 @@ from segjax.boundary import (
     boundary_f1,
     boundary_f1_both_ways,
     boundary_f1_dilated,
-    boundary_map,
     mean_boundary_f1,
 )
+from segjax.boundary_pixels import boundary_map
 from segjax.data.labels import VOID
 from segjax.errors import InputError
 
