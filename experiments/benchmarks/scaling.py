@@ -19,16 +19,9 @@ from rich.console import Console
 from segjax import cli
 from segjax.configuration import Config
 from segjax.planning.chips import GIB
+from segjax.planning.estimate import Estimate, Memory, OutOfMemory
 from segjax.planning.hlo import KindTotal
-from segjax.planning.plan import (
-    LABEL,
-    Estimate,
-    Memory,
-    OutOfMemory,
-    estimate_one_device,
-    make_plan,
-    plan_values,
-)
+from segjax.planning.plan import LABEL, estimate_one_device, make_plan, plan_values
 from segjax.planning.programs import describe_data, read_config
 from segjax.planning.roofline import Roofline
 from segjax.planning.topology import find_devices

@@ -22,7 +22,7 @@ from segjax import cli
 from segjax.configuration import Config
 from segjax.models.zoo import build_model
 from segjax.planning.chips import CHIPS
-from segjax.planning.plan import estimate
+from segjax.planning.estimate import estimate
 from segjax.planning.programs import Data, training_program
 from segjax.planning.roofline import device_rates
 from segjax.training import parallel

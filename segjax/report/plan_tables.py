@@ -2,7 +2,8 @@
 
 from rich.table import Table
 
-from segjax.planning.plan import LABEL, Estimate, Plan
+from segjax.planning.estimate import Estimate
+from segjax.planning.plan import LABEL, Plan
 from segjax.report import units
 
 

@@ -9,23 +9,15 @@ import sys
 from pathlib import Path
 
 import jax
-import numpy as np
 import pytest
 
 from segjax.__main__ import main
 from segjax.configuration import Config
 from segjax.errors import InputError
 from segjax.planning import topology
-from segjax.planning.largest_batch import find_largest
-from segjax.planning.plan import (
-    OutOfMemory,
-    estimate,
-    make_plan,
-    plan_values,
-)
+from segjax.planning.plan import make_plan, plan_values
 from segjax.planning.programs import (
     Data,
-    Program,
     describe_data,
     evaluation_program,
     training_program,
@@ -139,101 +131,6 @@ def test_efficiency_is_images_per_device_against_one_device(plan):
         rated.training, roofline=dataclasses.replace(many, communication=None)
     )
     assert dataclasses.replace(rated, training=unstated).efficiency is None
-
-
-class _TooLarge:
-    """A step whose compilation runs out of memory."""
-
-    def __init__(self, message):
-        self.message = message
-
-    def __call__(self, x):
-        return x
-
-    def lower(self, x):
-        return self
-
-    def compile(self, options):
-        raise jax.errors.JaxRuntimeError(self.message)
-
-
-@pytest.mark.parametrize(
-    ("message", "expected"),
-    [
-        (
-            "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required "
-            "for HLO temporaries (39.50G) exceeds available HBM (15.75G).",
-            OutOfMemory(int(39.5 * 2**30), int(15.75 * 2**30)),
-        ),
-        (
-            "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in "
-            "memory space hbm. Used 16.25G of 15.75G hbm. Exceeded hbm capacity by 1G.",
-            OutOfMemory(int(16.25 * 2**30), int(15.75 * 2**30)),
-        ),
-        ("RESOURCE_EXHAUSTED: something new", OutOfMemory(None, None)),
-    ],
-)
-def test_memory_that_does_not_suffice_is_a_result(message, expected):
-    shape = jax.ShapeDtypeStruct((1,), np.float32)
-    program = Program(8, _TooLarge(message), (shape,))
-    result = estimate(program, devices=jax.devices()[:1], rates=None)
-    assert result.fits is False
-    assert result.memory is result.roofline is None
-    assert result.out_of_memory == expected
-
-
-def test_another_compiler_error_is_not_hidden():
-    shape = jax.ShapeDtypeStruct((1,), np.float32)
-    program = Program(8, _TooLarge("INTERNAL: a bug"), (shape,))
-    with pytest.raises(jax.errors.JaxRuntimeError, match="a bug"):
-        estimate(program, devices=jax.devices()[:1], rates=None)
-
-
-@pytest.mark.parametrize("start", [1, 8, 1000])
-@pytest.mark.parametrize(
-    "needed",
-    [
-        lambda batch: 500 + 37 * batch,
-        # The compiler saves memory once it gets scarce.
-        lambda batch: 500 + 90 * batch - (53 * max(0, batch - 100)),
-        lambda batch: 40 * batch + 300 * (batch % 7),
-    ],
-    ids=["line", "bend", "rough"],
-)
-def test_largest_batch_is_found_in_few_attempts(needed, start):
-    limit = 16_000
-    tried = []
-
-    def attempt(batch):
-        tried.append(batch)
-        fits = needed(batch) <= limit
-        # A compiler that runs out of memory says roughly by how much, or nothing.
-        return fits, needed(batch) if fits else None
-
-    first = attempt(start)
-    tried.clear()
-    found = find_largest(attempt, start=start, first=first, limit=limit)
-    assert needed(found.fits) <= limit < needed(found.too_large)
-    assert 0 < found.too_large - found.fits <= max(1, found.fits / 32)
-    assert found.compilations == len(tried) == len(set(tried)) <= 9
-
-
-def test_largest_batch_is_exact_where_it_is_small_and_0_where_none_fits():
-    def attempt(batch):
-        return batch <= 5, 100 * batch
-
-    found = find_largest(attempt, start=2, first=(True, 200), limit=500)
-    assert (found.fits, found.too_large) == (5, 6)
-    found = find_largest(lambda b: (False, 9), start=2, first=(False, 9), limit=5)
-    assert (found.fits, found.too_large) == (0, 1)
-
-
-def test_the_search_ends_where_nothing_is_too_large():
-    found = find_largest(
-        lambda b: (True, 1), start=1, first=(True, 1), limit=5, attempts=3
-    )
-    assert found.fits >= 8
-    assert found.too_large is None
 
 
 def test_what_is_known_of_data_sets_without_reading_them(tmp_path):
