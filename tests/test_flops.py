@@ -8,7 +8,7 @@ import pytest
 from jax import lax
 
 from segjax import flops
-from segjax.ops import convolution
+from segjax.ops.transposed_convolution import conv_transpose
 
 
 def spec(*shape, dtype=jnp.float32):
@@ -48,12 +48,12 @@ def conv(x, kernel, strides=(1, 1), padding="SAME", **options):
             6 * 8 * 3 * 3 * 3 * 4,
         ),
         (
-            partial(convolution.conv_transpose, stride=2, padding=1),
+            partial(conv_transpose, stride=2, padding=1),
             [(1, 6, 8, 3), (4, 4, 3, 5)],
             6 * 8 * 4 * 4 * 3 * 5,
         ),
         (
-            partial(convolution.conv_transpose, stride=2),
+            partial(conv_transpose, stride=2),
             [(1, 6, 8, 3), (2, 2, 3, 5)],
             6 * 8 * 2 * 2 * 3 * 5,
         ),

@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from segjax import cli
-from segjax.ops import convolution
+from segjax.ops.convolution import conv_general_dilated
+from segjax.ops.transposed_convolution import conv_transpose
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
 
@@ -43,7 +44,7 @@ def xla_conv(x, kernel):
 
 def fast_conv(x, kernel):
     """The same in segjax's form."""
-    return _conv(convolution.conv_general_dilated, x, kernel)
+    return _conv(conv_general_dilated, x, kernel)
 
 
 def xla_upsample(x, kernel):
@@ -64,7 +65,7 @@ def xla_upsample(x, kernel):
 def fast_upsample(x, kernel):
     """The same in segjax's form."""
     padding = 0 if kernel.shape[0] == 2 else kernel.shape[0] // 4
-    return convolution.conv_transpose(x, kernel, stride=2, padding=padding)
+    return conv_transpose(x, kernel, stride=2, padding=padding)
 
 
 # Both forms, the channels of the maps and the shape of the kernel.

@@ -13,7 +13,7 @@ from flax import linen as nn
 
 from segjax.errors import InputError
 from segjax.models.features import Features
-from segjax.models.layers import ConvNormAct, Padding, Remat, run_block
+from segjax.models.layers import ConvNormAct, Padding, Remat, check_maps, run_block
 from segjax.ops.pooling import max_pool_with_switches, pack_switches
 
 
@@ -143,11 +143,7 @@ class PooledEncoder(nn.Module):
                 "padding VALID needs max-pooling without ceil_mode, got "
                 f"pool={self.pool!r} and ceil_mode={self.ceil_mode}"
             )
-        if image.ndim != 4 or not jnp.issubdtype(image.dtype, jnp.floating):
-            raise InputError(
-                "image must be a normalised float array [b h w c], got "
-                f"{image.dtype} {list(image.shape)}"
-            )
+        check_maps("image", image, "[b h w c]")
         size, lost = image.shape[1:3], 2 * self.margin
         if size != self.input_size(tuple(side - lost for side in size)):
             raise InputError(

@@ -9,9 +9,9 @@ from flax import linen as nn
 from segjax.errors import InputError
 from segjax.models.encoders import scale_channels
 from segjax.models.layers import Conv, Remat, bilinear_init, run_block
-from segjax.ops.convolution import conv_transpose
 from segjax.ops.pooling import max_pool_with_switches
 from segjax.ops.resampling import crop_to, upsample_bilinear
+from segjax.ops.transposed_convolution import conv_transpose
 
 _VGG16_STAGES = ((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3)
 # Stride of a skip -> its upsampling layer, its score layer, where the skip's scores are

@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from segjax.errors import InputError
 from segjax.models.encoders import scale_channels
-from segjax.models.layers import Conv, ConvNormAct, Remat, run_block
+from segjax.models.layers import Conv, ConvNormAct, Remat, check_maps, run_block
 
 
 class FullResolutionNet(nn.Module):
@@ -70,11 +69,7 @@ class FullResolutionNet(nn.Module):
 
     @nn.compact
     def __call__(self, image: jax.Array, *, train: bool) -> dict[str, jax.Array]:
-        if image.ndim != 4 or not jnp.issubdtype(image.dtype, jnp.floating):
-            raise InputError(
-                "image must be a normalised float array [b h w c], got "
-                f"{image.dtype} {list(image.shape)}"
-            )
+        check_maps("image", image, "[b h w c]")
         x = image.astype(self.dtype)
 
         def convolve(_, x, i, features):

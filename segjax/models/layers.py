@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from segjax.errors import InputError
-from segjax.ops import convolution
+from segjax.ops.convolution import conv_general_dilated
 from segjax.ops.resampling import bilinear_kernel
+from segjax.ops.transposed_convolution import conv_transpose
 
 Padding = Literal["SAME", "VALID"]
 
@@ -32,6 +33,15 @@ def run_block(
     if remat not in ("none", "blocks"):
         raise InputError(f"remat is {remat!r}, expected none or blocks")
     return (nn.remat(function) if remat == "blocks" else function)(module, x)
+
+
+def check_maps(name: str, x: jax.Array, shape: str) -> None:
+    """Raises InputError unless `x` is floating point and has four axes."""
+    if x.ndim != 4 or not jnp.issubdtype(x.dtype, jnp.floating):
+        raise InputError(
+            f"{name} must be a normalised float array {shape}, got "
+            f"{x.dtype} {list(x.shape)}"
+        )
 
 
 def he_normal(
@@ -65,7 +75,7 @@ Conv = functools.partial(
     nn.Conv,
     padding="SAME",
     kernel_init=he_normal,
-    conv_general_dilated=convolution.conv_general_dilated,
+    conv_general_dilated=conv_general_dilated,
 )
 
 
@@ -137,7 +147,7 @@ class ConvTranspose(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
-        x = convolution.conv_transpose(
+        x = conv_transpose(
             x.astype(self.dtype),
             kernel.astype(self.dtype),
             stride=self.stride,

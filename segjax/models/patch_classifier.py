@@ -8,7 +8,7 @@ from flax import linen as nn
 
 from segjax.errors import InputError
 from segjax.models.encoders import scale_channels
-from segjax.models.layers import Conv
+from segjax.models.layers import Conv, check_maps
 
 
 class PatchClassifier(nn.Module):
@@ -84,7 +84,7 @@ class PatchClassifier(nn.Module):
         return tuple(size)
 
     def __call__(self, image: jax.Array, *, train: bool) -> dict[str, jax.Array]:
-        _check_maps("image", image, "[b h w c]")
+        check_maps("image", image, "[b h w c]")
         before = self.patch // 2
         ends = (before, self.patch - 1 - before)
         padded = jnp.pad(image, [(0, 0), ends, ends, (0, 0)], mode="reflect")
@@ -92,7 +92,7 @@ class PatchClassifier(nn.Module):
 
     def classify(self, patches: jax.Array, *, train: bool) -> jax.Array:
         """Classifies the centre pixel of each patch: `[n p p c] -> [n k]`."""
-        _check_maps("patches", patches, f"[n {self.patch} {self.patch} c]")
+        check_maps("patches", patches, f"[n {self.patch} {self.patch} c]")
         if patches.shape[1:3] != (self.patch, self.patch):
             raise InputError(
                 f"patches are {patches.shape[1]}x{patches.shape[2]} pixels, but this "
@@ -236,11 +236,3 @@ def _sliding_max_pool(x: jax.Array, dilation: int) -> jax.Array:
     """Maxima of 2x2 pixels `dilation` apart, at every position: no stride."""
     x = jnp.maximum(x[:, :-dilation], x[:, dilation:])
     return jnp.maximum(x[:, :, :-dilation], x[:, :, dilation:])
-
-
-def _check_maps(name: str, x: jax.Array, shape: str) -> None:
-    if x.ndim != 4 or not jnp.issubdtype(x.dtype, jnp.floating):
-        raise InputError(
-            f"{name} must be a normalised float array {shape}, got "
-            f"{x.dtype} {list(x.shape)}"
-        )

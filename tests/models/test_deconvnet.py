@@ -7,7 +7,7 @@ import pytest
 
 from segjax.errors import InputError
 from segjax.models.deconvnet import deconvnet
-from segjax.ops.convolution import conv_transpose
+from segjax.ops.transposed_convolution import conv_transpose
 
 # Counted on DeconvNet_inference_deploy.prototxt, 21 classes.
 WEIGHTS, BIASES, NORM = 251_755_520, 16_725, 33_408

@@ -8,8 +8,8 @@ from jax import lax
 
 from segjax.errors import InputError
 from segjax.models.fcn import FCN
-from segjax.ops.convolution import conv_transpose
 from segjax.ops.resampling import bilinear_kernel, upsample_bilinear
+from segjax.ops.transposed_convolution import conv_transpose
 
 # Options, and the sides of the release's deconvolution kernels.
 VARIANTS = {

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from arrays import assert_close, normal
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -13,21 +14,6 @@ from segjax.ops.convolution import conv_general_dilated
 from segjax.ops.depthwise import depthwise_conv
 
 SAME_3 = ((1, 1), (1, 1))
-
-
-@pytest.fixture(params=["with_jit", "without_jit"])
-def variant(request):
-    return jax.jit if request.param == "with_jit" else lambda function: function
-
-
-def normal(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-
-
-def assert_close(actual, expected, tolerance=1e-5):
-    expected = np.asarray(expected, np.float64)
-    error = np.abs(np.asarray(actual, np.float64) - expected).max()
-    assert error <= tolerance * np.abs(expected).max()
 
 
 def convolve(convolution, x, kernel, *, padding="SAME", dilation=None, strides=(1, 1)):

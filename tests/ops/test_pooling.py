@@ -16,11 +16,6 @@ from segjax.ops.pooling import (
 SIZES = [(4, 6), (5, 7), (6, 5)]
 
 
-@pytest.fixture(params=["with_jit", "without_jit"])
-def variant(request):
-    return jax.jit if request.param == "with_jit" else lambda function: function
-
-
 def random_maps(size, seed=0):
     return np.random.default_rng(seed).normal(size=(2, *size, 3)).astype(np.float32)
 

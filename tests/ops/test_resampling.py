@@ -6,17 +6,12 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from segjax.ops.convolution import conv_transpose
 from segjax.ops.resampling import (
     bilinear_kernel,
     crop_to,
     resize_bilinear,
 )
-
-
-@pytest.fixture(params=["with_jit", "without_jit"])
-def variant(request):
-    return jax.jit if request.param == "with_jit" else lambda function: function
+from segjax.ops.transposed_convolution import conv_transpose
 
 
 def resize_by_hand(x, size, align_corners):

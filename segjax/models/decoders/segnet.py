@@ -47,26 +47,21 @@ class SegNetDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> jax.Array:
-        def convolve(x, channels, kernel_size, name):
-            return ConvNormAct(
-                channels,
-                kernel_size,
-                norm=self.norm,
-                dtype=self.dtype,
-                axis_name=self.axis_name,
-                name=name,
-            )(x, train=train)
+        convolution = partial(
+            ConvNormAct, norm=self.norm, dtype=self.dtype, axis_name=self.axis_name
+        )
 
         def level(_, x, stage, stride):
             for j, channels in enumerate(stage, start=1):
-                x = convolve(x, channels, 3, f"conv{stride}_{j}")
+                x = convolution(channels, name=f"conv{stride}_{j}")(x, train=train)
             return x
 
         stride = features.max_stride
         x = features.maps[stride]
         for stage in self.stages or mirrored_stages(features):
             if x.shape[-1] != features.channels(stride):
-                x = convolve(x, features.channels(stride), 1, f"match{stride}")
+                match = convolution(features.channels(stride), 1, name=f"match{stride}")
+                x = match(x, train=train)
             x = features.unpool(x, stride)
             stride //= 2
             block = partial(level, stage=stage, stride=stride)

@@ -208,19 +208,13 @@ class StrategyDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> jax.Array:
-        def convolve(x, channels, kernel_size, name):
-            return ConvNormAct(
-                channels,
-                kernel_size,
-                norm=self.norm,
-                dtype=self.dtype,
-                axis_name=self.axis_name,
-                name=name,
-            )(x, train=train)
+        convolution = functools.partial(
+            ConvNormAct, norm=self.norm, dtype=self.dtype, axis_name=self.axis_name
+        )
 
         def level(_, x, widths, stride):
             for j, width in enumerate(widths, start=1):
-                x = convolve(x, width, 3, f"conv{stride}_{j}")
+                x = convolution(width, name=f"conv{stride}_{j}")(x, train=train)
             return x
 
         stride = features.max_stride
@@ -228,7 +222,7 @@ class StrategyDecoder(nn.Module):
         while stride > 1:
             channels = features.channels(stride)
             if x.shape[-1] != channels:
-                x = convolve(x, channels, 1, f"match{stride}")
+                x = convolution(channels, 1, name=f"match{stride}")(x, train=train)
             x = self.upsample(x, features, stride)
             stride //= 2
             x = self.skip.join(x, features.maps[stride], stride)
