@@ -4,19 +4,13 @@ A checkpoint is the folder `STEP` of a run's `checkpoints`. Orbax writes it in t
 background under another name; when all of it is on disk, `manifest.json` with the
 size and SHA-256 of every file is added, and only then the folder gets its name. So a
 folder `STEP` is whole, and every later change of a byte of it is found on reading.
-
-What else may lie there: `STEP.orbax-checkpoint-tmp`, a save that was killed, and
-`deleted-STEP`, a removal that was, both cleared by the next run; `unscored-STEP`, a
-checkpoint that is being written again with its scores, which has its name back if that
-was killed; `damaged-STEP`, a checkpoint that failed its checksums, kept for inspection.
+What else may lie there is said in `checkpoint_folder`.
 """
 
 import dataclasses
-import json
 import logging
-import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,11 +19,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from segjax.errors import InputError
-from segjax.training import manifest, processes
+from segjax.training import checkpoint_folder, manifest, processes
 from segjax.training.manifest import reason_of
 
-_TEMPORARY = ".orbax-checkpoint-tmp"
-_UNSCORED = "unscored-"
 _RETRY_SECONDS = (1.0, 5.0)
 
 logger = logging.getLogger(__name__)
@@ -57,7 +49,8 @@ class Checkpoints:
         self._best = best
         self._keep = keep
         self._scores: dict[int, dict[str, float] | None] = {
-            step: _read_scores(folder / str(step)) for step in _steps(folder)
+            step: checkpoint_folder.read_scores(folder / str(step))
+            for step in checkpoint_folder.steps_in(folder)
         }
         self._pending: _Save | None = None
         self._writer = self._open_writer()
@@ -81,7 +74,7 @@ class Checkpoints:
         scores = dict(self._scores)
         if self._pending:
             scores[self._pending.step] = self._pending.scores
-        return _best_step(scores, self._best)
+        return checkpoint_folder.best_step(scores, self._best)
 
     def save(self, job: _Save) -> None:
         """Starts writing; see the function `save`."""
@@ -91,7 +84,7 @@ class Checkpoints:
                 return
             del self._scores[job.step]
             if processes.is_first():
-                _rename_freely(self._folder / str(job.step), f"{_UNSCORED}{job.step}")
+                checkpoint_folder.set_unscored_aside(self._folder, job.step)
         self._pending = job
         try:
             self._start(job)
@@ -179,7 +172,7 @@ class Checkpoints:
         """Adds the manifest; Orbax calls it when all is written but the name."""
         if processes.is_first():
             step = self._pending.step
-            (folder,) = self._folder.glob(f"{step}{_TEMPORARY}*")
+            folder = checkpoint_folder.unfinished(self._folder, step)
             manifest.write(folder, step=step)
         self._sealed = True
 
@@ -196,7 +189,7 @@ class Checkpoints:
             # A failed save leaves the writer in a state that is nobody's promise.
             self._close_writer()
             try:
-                _clear(self._folder, _TEMPORARY)
+                checkpoint_folder.clear_unfinished(self._folder)
                 self._writer = self._open_writer()
                 self._start(job)
                 self._writer.wait_until_finished()
@@ -206,7 +199,7 @@ class Checkpoints:
                 self._finished()
                 return
         self._pending = None
-        _clear(self._folder, _TEMPORARY)
+        checkpoint_folder.clear_unfinished(self._folder)
         newest = self.latest_step()
         raise InputError(
             f"{self._folder}: checkpoint {job.step} cannot be written: "
@@ -218,15 +211,15 @@ class Checkpoints:
         self._scores[self._pending.step] = self._pending.scores
         self._pending = None
         if processes.is_first():
-            _clear(self._folder, _UNSCORED)
+            checkpoint_folder.clear_unscored(self._folder)
         kept = {
             *sorted(self._scores)[-self._keep :],
-            _best_step(self._scores, self._best),
+            checkpoint_folder.best_step(self._scores, self._best),
         }
         for step in self._scores.keys() - kept:
             del self._scores[step]
             if processes.is_first():
-                _remove(self._folder / str(step))
+                checkpoint_folder.remove(self._folder, step)
 
 
 def open_checkpoints(folder: Path, *, best: str = "miou", keep: int = 2) -> Checkpoints:
@@ -246,7 +239,9 @@ def open_checkpoints(folder: Path, *, best: str = "miou", keep: int = 2) -> Chec
       InputError: the folder cannot be written, or no checkpoint in it is sound.
     """
     folder = folder.resolve()
-    damaged, newest = processes.on_first(lambda: _set_damaged_aside(folder))
+    damaged, newest = processes.on_first(
+        lambda: checkpoint_folder.set_damaged_aside(folder)
+    )
     if damaged:
         logger.warning(
             "%s: damaged: %s; set aside as damaged-STEP, the newest sound one is "
@@ -256,35 +251,6 @@ def open_checkpoints(folder: Path, *, best: str = "miou", keep: int = 2) -> Chec
             newest,
         )
     return Checkpoints(folder, best=best, keep=keep)
-
-
-def _set_damaged_aside(folder: Path) -> tuple[str, int | None]:
-    """Makes `folder` one of sound checkpoints; what was damaged, the newest sound."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in folder.glob(f"{_UNSCORED}*"):
-            name = path.name.removeprefix(_UNSCORED)
-            if not (folder / name).exists():
-                path.rename(folder / name)
-        _clear(folder, _UNSCORED)
-        damaged = {}
-        for step in _steps(folder):
-            reason = manifest.damage(folder / str(step))
-            if reason is not None:
-                damaged[step] = reason
-        sound = [step for step in _steps(folder) if step not in damaged]
-        if damaged and not sound:
-            raise InputError(
-                f"{folder}: no checkpoint is sound ({_listed(damaged)}): restore it "
-                "from a copy, or remove the folder to start anew"
-            )
-        _clear(folder, _TEMPORARY)
-        _clear(folder, "deleted-")
-        for step in damaged:
-            _rename_freely(folder / str(step), f"damaged-{step}")
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written: {error.strerror}") from error
-    return _listed(damaged), max(sound, default=None)
 
 
 def save(
@@ -330,7 +296,7 @@ def save(
 
 def has_any(folder: Path) -> bool:
     """Whether `folder`, which may be missing, holds a checkpoint, sound or not."""
-    return folder.is_dir() and bool(_steps(folder))
+    return folder.is_dir() and bool(checkpoint_folder.steps_in(folder))
 
 
 def read_meta(checkpoints: Checkpoints, *, step: int) -> dict[str, Any]:
@@ -342,7 +308,7 @@ def read_meta(checkpoints: Checkpoints, *, step: int) -> dict[str, Any]:
     checkpoints.wait_until_finished()
     path = checkpoints.folder / str(step)
     try:
-        return _read_meta(path)
+        return checkpoint_folder.read_meta(path)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be restored: {reason_of(error)}") from error
 
@@ -400,7 +366,7 @@ def read(folder: Path, *, best: str | None = None) -> Saved:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; expected a run's checkpoints")
     damaged: dict[int, str] = {}
-    for step in _candidates(folder, best):
+    for step in checkpoint_folder.in_reading_order(folder, best=best):
         path = folder / str(step)
         reason = manifest.damage(path)
         if reason is None:
@@ -411,13 +377,15 @@ def read(folder: Path, *, best: str | None = None) -> Saved:
         damaged[step] = reason
         logger.warning("%s: damaged (%s); looking for another one", path, reason)
     if damaged:
-        raise InputError(f"{folder}: no checkpoint is sound ({_listed(damaged)})")
+        raise InputError(
+            f"{folder}: no checkpoint is sound ({checkpoint_folder.listed(damaged)})"
+        )
     raise InputError(f"{folder}: holds no checkpoint")
 
 
 def _read_state(path: Path, step: int) -> Saved:
     _silence_orbax()
-    meta = _read_meta(path)
+    meta = checkpoint_folder.read_meta(path)
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
         tree = reader.metadata(path / "state").item_metadata.tree
         # As numpy, so that the devices it was saved from do not matter.
@@ -435,46 +403,6 @@ def _read_state(path: Path, step: int) -> Saved:
     )
 
 
-def _read_meta(path: Path) -> dict[str, Any]:
-    meta = json.loads((path / "meta" / "metadata").read_bytes())
-    meta.pop(manifest.SEALED, None)
-    return meta
-
-
-def _candidates(folder: Path, best: str | None) -> Iterator[int]:
-    """Steps in the order in which `read` wants them."""
-    steps = _steps(folder)
-    if best is None:
-        yield from reversed(steps)
-        return
-    scores = {step: _read_scores(folder / str(step)) for step in steps}
-    while (step := _best_step(scores, best)) is not None:
-        yield step
-        del scores[step]
-
-
-def _steps(folder: Path) -> list[int]:
-    return sorted(
-        int(path.name)
-        for path in folder.iterdir()
-        if path.name.isascii() and path.name.isdigit() and path.is_dir()
-    )
-
-
-def _read_scores(path: Path) -> dict[str, float] | None:
-    """The scores of a checkpoint; None if it has none that can be read."""
-    try:
-        scores = json.loads((path / "metrics" / "metrics").read_bytes())
-        return {name: float(value) for name, value in scores.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        return None
-
-
-def _best_step(scores: Mapping[int, Mapping[str, float] | None], best: str):
-    scored = {step: s[best] for step, s in scores.items() if s and best in s}
-    return max(scored, key=lambda step: (scored[step], step), default=None)
-
-
 def _on_this_host(state: Any) -> bool:
     """Whether this process can read all of the state."""
     return all(
@@ -482,32 +410,6 @@ def _on_this_host(state: Any) -> bool:
         for x in jax.tree.leaves(state)
         if isinstance(x, jax.Array)
     )
-
-
-def _remove(path: Path) -> None:
-    # A checkpoint that is half removed must not look like one.
-    removed = _rename_freely(path, f"deleted-{path.name}")
-    shutil.rmtree(removed, ignore_errors=True)
-
-
-def _rename_freely(path: Path, name: str) -> Path:
-    target = path.with_name(name)
-    number = 1
-    while target.exists():
-        number += 1
-        target = path.with_name(f"{name}-{number}")
-    return path.rename(target)
-
-
-def _clear(folder: Path, part: str) -> None:
-    """Removes what a kill left: the folders with `part` in their names."""
-    for path in folder.iterdir():
-        if part in path.name:
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _listed(damaged: Mapping[int, str]) -> str:
-    return "; ".join(f"{step}: {reason}" for step, reason in damaged.items())
 
 
 def _silence_orbax() -> None:
