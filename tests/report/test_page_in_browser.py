@@ -1,41 +1,19 @@
 """The report page in a browser without a window: what a reader clicks, works."""
 
-import shutil
-
 import pytest
+from chromium import Watched, running_browser
 from page_sample import IMAGE_IDS, comparison
 
 from segjax.report.page import write_page
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),
-    None,
-)
-if CHROMIUM is None:
-    pytest.skip("no chromium on this machine", allow_module_level=True)
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="the Python package playwright is not installed"
-)
-
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 RED, GREY, BLACK = [214, 39, 40, 255], [235, 235, 235, 255], [0, 0, 0, 255]
 B, C, A = IMAGE_IDS  # by disagreement: A (3 columns), C (2), B (none)
 
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as engine:
-        browser = engine.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    with running_browser() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -48,27 +26,18 @@ def address(tmp_path_factory):
 @pytest.fixture
 def open_page(browser, address):
     """Opens the page; at the end checks that it was quiet and asked for nothing."""
-    contexts, heard, asked = [], [], []
+    watched = Watched(browser)
 
     def opened(**options):
-        options = {"viewport": {"width": 1300, "height": 900}, **options}
-        context = browser.new_context(**options)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: heard.append(message.text))
-        page.on("pageerror", lambda error: heard.append(str(error)))
-        page.on("dialog", lambda dialog: heard.append(dialog.message))
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(address)
+        page = watched.open(address, **options)
         shown(page)
         return page
 
     yield opened
-    for context in contexts:
-        context.close()
-    assert heard == []
-    assert [url for url in asked if not url.startswith("data:")] == (
-        [address] * len(contexts)
+    watched.close()
+    assert watched.heard == []
+    assert [url for url in watched.asked if not url.startswith("data:")] == (
+        [address] * len(watched.contexts)
     )
 
 

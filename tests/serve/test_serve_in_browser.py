@@ -2,35 +2,15 @@
 
 import base64
 import io
-import shutil
 
 import numpy as np
 import pytest
+from chromium import Watched, running_browser
 from page_server import MARKUP, TABLE, served_runs, serving
 from PIL import Image
 
 from segjax.inference.label_files import read_label
 from segjax.inference.predictor import predict_image
-
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),
-    None,
-)
-if CHROMIUM is None:
-    pytest.skip("no chromium on this machine", allow_module_level=True)
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="the Python package playwright is not installed"
-)
-
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 # Three stripes of 16 columns. By the thresholds of `served_runs` the first network
 # labels them 0 1 2; the second, which sees 16 columns in all, 0 1 1.
@@ -54,10 +34,8 @@ def png(image=IMAGE):
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as engine:
-        browser = engine.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    with running_browser() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -69,27 +47,18 @@ def port():
 @pytest.fixture
 def open_page(browser, port):
     """Opens the page; at the end checks that it was quiet and asked only its server."""
-    contexts, heard, asked = [], [], []
+    watched = Watched(browser)
 
     def opened(*, address=f"http://localhost:{port}/", **options):
-        options = {"viewport": {"width": 1300, "height": 900}, **options}
-        context = browser.new_context(**options)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: heard.append(message.text))
-        page.on("pageerror", lambda error: heard.append(str(error)))
-        page.on("dialog", lambda dialog: heard.append(dialog.message))
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(address)
+        page = watched.open(address, **options)
         page.wait_for_selector("body[data-ready]")
         return page
 
     yield opened
-    for context in contexts:
-        context.close()
+    watched.close()
     # Chromium itself notes every answer that is an error, or does not come.
-    assert [text for text in heard if not text.startswith("Failed to load")] == []
-    for url in asked:
+    assert [t for t in watched.heard if not t.startswith("Failed to load")] == []
+    for url in watched.asked:
         assert url.startswith(("http://localhost:", "blob:http://localhost:"))
 
 
