@@ -22,17 +22,14 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 
 from segjax.data import records
+from segjax.data.decoding import count_pages, label_array, opened, rgb_array
 from segjax.data.labels import ISBI_EM
 from segjax.data.paired_images import (
     Pair,
     check_equal_size,
-    count_pages,
     fingerprint,
-    label_array,
     match_by_name,
-    opened,
     read_pair,
-    rgb_array,
 )
 from segjax.errors import InputError
 

@@ -1,7 +1,6 @@
 """Reading whatever image file comes in as uint8 RGB, upright."""
 
 import contextlib
-import struct
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,19 +9,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps
 
-from segjax.data.paired_images import opened, rgb_array
+from segjax.data.decoding import DAMAGE, opened, rgb_array
 from segjax.errors import InputError
-
-# What Pillow raises for metadata or frame tables that make no sense.
-_DAMAGE = (
-    OSError,
-    EOFError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    LookupError,
-    struct.error,
-)
 
 
 def read_image(file: Path | BinaryIO, *, source: str | None = None) -> np.ndarray:
@@ -101,7 +89,7 @@ def _check_sums(file, source):
             file.seek(0)
         with warnings.catch_warnings(action="ignore"), Image.open(file) as image:
             image.verify()
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise InputError(f"{source}: not a readable image: {error}") from error
 
 
@@ -120,14 +108,14 @@ def _upright_rgb(image: Image.Image, source: str) -> np.ndarray:
     with warnings.catch_warnings(action="ignore"):
         try:
             frames = getattr(image, "n_frames", 1)
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise InputError(f"{source}: not a readable image: {error}") from error
         if frames > 1 and image.format != "MPO":
             raise InputError(
                 f"{source}: has {frames} frames or pages; expected a single image"
             )
         # Viewers show a picture with damaged metadata as it is stored, too.
-        with contextlib.suppress(*_DAMAGE):
+        with contextlib.suppress(*DAMAGE):
             image = ImageOps.exif_transpose(image)
     pixels = rgb_array(image, source=source)
     if pixels.size == 0:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segjax.data import paired_images
+from segjax.data import decoding
 from segjax.data.datasets import open_dataset
 from segjax.data.folder import read_classes
 from segjax.data.labels import VOID
@@ -294,7 +294,7 @@ def test_nothing_is_left_of_a_split(folder, tmp_path):
 def test_too_many_pixels_for_memory(folder, tmp_path, monkeypatch):
     # Pillow's own limit is a global that any library may lift.
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
-    monkeypatch.setattr(paired_images, "MAX_PIXELS", 8 * 12 - 1)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 8 * 12 - 1)
     assert_fails(folder, tmp_path, r"a\.png: .*12x8 pixels, the limit is 95")
 
 

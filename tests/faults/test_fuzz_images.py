@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segjax.data.decoding import label_array, opened, rgb_array
 from segjax.data.labels import CAMVID
-from segjax.data.paired_images import Pair, label_array, opened, read_pair, rgb_array
+from segjax.data.paired_images import Pair, read_pair
 from segjax.data.street_scenes import draw_example
 from segjax.errors import InputError
 from segjax.inference.image_files import read_image
