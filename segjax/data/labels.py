@@ -114,6 +114,13 @@ def decode_label(raw: np.ndarray, table: LabelTable, *, source: str) -> np.ndarr
     return train_ids[raw]
 
 
+def palette(table: LabelTable) -> np.ndarray:
+    """Colours of all values of a label, uint8 `[256 3]`: void and no class are black."""
+    colors = np.zeros((VOID + 1, 3), np.uint8)
+    colors[: table.num_classes] = table.colors
+    return colors
+
+
 def colorize(label: np.ndarray, table: LabelTable) -> np.ndarray:
     """Paints a label in the colours of its classes, void in black.
 
@@ -130,15 +137,13 @@ def colorize(label: np.ndarray, table: LabelTable) -> np.ndarray:
     """
     if label.dtype != np.uint8:
         raise InputError(f"colorize: label is {label.dtype}; expected uint8")
-    palette = np.zeros((256, 3), np.uint8)
-    palette[: table.num_classes] = table.colors
     outside = (label >= table.num_classes) & (label != VOID)
     if outside.any():
         raise InputError(
             f"colorize: label value {label[outside][0]}; "
             f"expected 0..{table.num_classes - 1} or {VOID} (void)"
         )
-    return palette[label]
+    return palette(table)[label]
 
 
 def default_colors(count: int) -> tuple[tuple[int, int, int], ...]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from segjax.data.labels import VOID, LabelTable
+from segjax.data.labels import VOID, LabelTable, palette
 from segjax.errors import InputError
 from segjax.inference.image_files import open_image
 from segjax.whole_file import whole_file
@@ -22,12 +22,15 @@ def write_label(path: Path, label: np.ndarray, table: LabelTable) -> None:
     Raises:
       InputError: the file cannot be written.
     """
-    palette = np.zeros((VOID + 1, 3), np.uint8)
-    palette[: table.num_classes] = table.colors
-    picture = Image.fromarray(label)
-    picture.putpalette(palette.tobytes())
     with whole_file(path) as scratch:
-        picture.save(scratch, format="PNG", optimize=True)
+        indexed_picture(label, table).save(scratch, format="PNG", optimize=True)
+
+
+def indexed_picture(label: np.ndarray, table: LabelTable) -> Image.Image:
+    """A label, uint8 `[h w]`, as a picture of its values with the class colours."""
+    picture = Image.fromarray(label)
+    picture.putpalette(palette(table).tobytes())
+    return picture
 
 
 def read_label(path: Path, *, table: LabelTable | None = None) -> np.ndarray:

@@ -18,7 +18,7 @@ import numpy as np
 import pyvips
 import tifffile
 
-from segjax.data.labels import VOID, LabelTable
+from segjax.data.labels import LabelTable, palette
 from segjax.errors import InputError
 from segjax.inference import zarr_files
 from segjax.whole_file import whole_file
@@ -107,10 +107,8 @@ def write_label_rows(
             for strip in strips:
                 put(strip)
         return
-    palette = np.zeros((VOID + 1, 3), np.uint8)
-    palette[: table.num_classes] = table.colors
     with whole_file(path) as scratch, scratch.open("wb") as file:
-        _WRITERS[path.suffix.lower()](file, strips, size, palette)
+        _WRITERS[path.suffix.lower()](file, strips, size, palette(table))
         # A writer may stop at the last row: too many show only here.
         for _ in strips:
             pass
@@ -250,7 +248,7 @@ def _checked(strips, size):
         raise InputError(f"label strips have {rows} rows; expected {size[0]}")
 
 
-def _write_png(file, strips, size, palette):
+def _write_png(file, strips, size, colors):
     """Portable Network Graphics (second edition, W3C 2003), sections 5 and 11."""
 
     def chunk(name, data):
@@ -260,7 +258,7 @@ def _write_png(file, strips, size, palette):
     file.write(b"\x89PNG\r\n\x1a\n")
     depth, indexed = 8, 3
     chunk(b"IHDR", struct.pack(">IIBBBBB", size[1], size[0], depth, indexed, 0, 0, 0))
-    chunk(b"PLTE", palette.tobytes())
+    chunk(b"PLTE", colors.tobytes())
     deflate = zlib.compressobj()
     for strip in strips:
         # In front of every row the number of its filter: 0, none, as fits indices.
@@ -271,7 +269,7 @@ def _write_png(file, strips, size, palette):
     chunk(b"IEND", b"")
 
 
-def _write_tiff(file, strips, size, palette):
+def _write_tiff(file, strips, size, colors):
     tifffile.imwrite(
         file,
         _tiles(strips, 256),
@@ -281,7 +279,7 @@ def _write_tiff(file, strips, size, palette):
         compression="zlib",
         photometric="palette",
         # 16 bits a colour, 65535 the brightest.
-        colormap=palette.T.astype(np.uint16) * 257,
+        colormap=colors.T.astype(np.uint16) * 257,
         bigtiff=True,
         metadata=None,
         software=False,
@@ -310,8 +308,8 @@ def _tiles(strips, side):
         yield from cut(np.concatenate(held))
 
 
-def _write_npy(file, strips, size, palette):
-    del palette
+def _write_npy(file, strips, size, colors):
+    del colors
     np.lib.format.write_array_header_1_0(
         file, {"descr": "|u1", "fortran_order": False, "shape": tuple(size)}
     )

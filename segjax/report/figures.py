@@ -1,6 +1,5 @@
 """Figures of an evaluation: the confusion matrix, the reliability diagram."""
 
-import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from segjax import metrics
 from segjax.calibration import calibration
 from segjax.errors import InputError
 from segjax.report import units
+from segjax.whole_file import whole_file
 
 _INK = "#222222"
 _FAINT = "#9a9a9a"
@@ -229,13 +229,6 @@ def _rgb(color: str) -> tuple[float, ...]:
 
 def _save(figure: Figure, path: Path) -> Path:
     """Writes a PNG, whole or not at all."""
-    scratch = path.with_name(path.name + ".tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as scratch:
         figure.savefig(scratch, format="png", bbox_inches="tight", pad_inches=0.12)
-        scratch.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            scratch.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written: {error}") from error
     return path

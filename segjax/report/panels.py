@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from segjax.data.labels import VOID, LabelTable, colorize
+from segjax.whole_file import whole_file
 
 _WRONG = (214, 39, 40)
 _RIGHT = (235, 235, 235)
@@ -34,7 +35,7 @@ def draw_panels(
     """Writes a PNG with one row per image: image, label, predictions, errors.
 
     Args:
-      path: of the PNG; its folder is made.
+      path: of the PNG; its folder is made if missing. Written whole or not at all.
       images: uint8 `[h w 3]` each.
       labels: uint8 `[h w]` each, 255 = void; sizes may differ from the images'.
       predictions: column title -> uint8 `[h w]` each, of the labels' sizes.
@@ -44,6 +45,9 @@ def draw_panels(
 
     Returns:
       The picture, uint8 `[H W 3]`.
+
+    Raises:
+      InputError: the file cannot be written.
     """
     columns: list[tuple[str, list[np.ndarray]]] = [
         ("image", list(images)),
@@ -85,6 +89,6 @@ def draw_panels(
     )
     if title:
         figure.suptitle(title, fontsize=10)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    with whole_file(path) as scratch:
+        figure.savefig(scratch, format="png")
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -7,9 +7,10 @@ import warnings
 import numpy as np
 from PIL import ExifTags, Image
 
-from segjax.data.labels import VOID, LabelTable, colorize
+from segjax.data.labels import LabelTable
 from segjax.errors import InputError
 from segjax.inference.image_files import read_image
+from segjax.inference.label_files import indexed_picture
 
 # Pillow knows more; one starts another program (EPS), the others nobody has.
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM")
@@ -99,12 +100,8 @@ def encode_label(label: np.ndarray, table: LabelTable) -> bytes:
       label: uint8 `[h w]`, train ids.
       table: class colours, the palette.
     """
-    values = np.full(VOID + 1, VOID, np.uint8)
-    values[: table.num_classes] = range(table.num_classes)
-    picture = Image.fromarray(label)
-    picture.putpalette(colorize(values, table).tobytes())
     file = io.BytesIO()
-    picture.save(file, format="PNG", bits=8)
+    indexed_picture(label, table).save(file, format="PNG", bits=8)
     return file.getvalue()
 
 
