@@ -120,8 +120,9 @@ def make_predictor(
 ) -> Predictor:
     """Makes a predictor of a network of `segjax.models` and its variables."""
     if mesh is None:
-        mesh = parallel.make_mesh(jax.local_devices()[:1])
-    variables = parallel.replicate(mesh, variables)
+        variables = jax.device_put(variables)
+    else:
+        variables = parallel.replicate(mesh, variables)
 
     def logits(state, batch):
         variables, key = state
@@ -148,19 +149,30 @@ def make_predictor(
 
         return predict(images) if key is None else with_dropout(predict)(images, key)
 
-    # The network apart from the resizing: images of many sizes that are seen at one
-    # size compile the network once.
-    logits_, tile_ = (parallel.jit_eval_step(f, mesh) for f in (logits, tile))
     finish_ = jax.jit(finish, static_argnums=1)
 
-    def run(step, images, key):
-        missing = -len(images) % mesh.shape["data"]
-        if missing:
+    def compiled(function):
+        """`(images, key) -> result` of `(state, batch) -> result`."""
+        if mesh is None:
+            step = jax.jit(function)
+            return lambda images, key: step((variables, key), {"image": images})
+        step = parallel.jit_eval_step(function, mesh)
+
+        def run(images, key):
+            missing = -len(images) % mesh.shape["data"]
             black = np.zeros((missing, *images.shape[1:]), np.uint8)
             images = np.concatenate([images, black])
-        batch = parallel.shard_batch(mesh, {"image": images})
-        outputs = step((variables, key), batch)
-        return outputs[:-missing] if missing else outputs
+            batch = parallel.shard_batch(mesh, {"image": images})
+            return step((variables, key), batch)[: len(images) - missing]
+
+        return run
+
+    # The network apart from the resizing: images of many sizes that are seen at one
+    # size compile the network once.
+    run_logits, run_tile = compiled(logits), compiled(tile)
+
+    def probabilities(images, size, key=None):
+        return finish_(run_logits(images, key), tuple(size))
 
     return Predictor(
         name=name,
@@ -169,10 +181,8 @@ def make_predictor(
         image_size=image_size,
         margin=model.margin,
         input_size=model.input_size,
-        probabilities=lambda images, size, key=None: finish_(
-            run(logits_, images, key), tuple(size)
-        ),
-        tile=lambda images, key=None: run(tile_, images, key),
+        probabilities=probabilities,
+        tile=lambda images, key=None: run_tile(images, key),
     )
 
 
