@@ -15,14 +15,17 @@ Measured results: README.md and experiments/results/.
 """
 
 import dataclasses
+from pathlib import Path
 
 from rich.console import Console
 
 from segjax import ablation, cli
 from segjax.ablation import Ablation
+from segjax.report.comparison import Comparison
 from segjax.report.documents import write_csv, write_markdown
 from segjax.report.page import write_page
 from segjax.report.tables import print_comparison
+from segjax.training import processes
 
 TABLE_1 = (
     "segnet_basic",
@@ -150,10 +153,16 @@ CONFIG = DEMO
 
 def main(config: Ablation) -> None:
     """Runs the ablation and writes its report in every form."""
-    console = Console()
+    console = Console(quiet=not processes.is_first())
     comparison, workdir = ablation.run(
         config, preset=PRESETS[config.preset], console=console
     )
+    if processes.is_first():
+        write_report(comparison, workdir, console)
+
+
+def write_report(comparison: Comparison, workdir: Path, console: Console) -> None:
+    """Prints the comparison, and writes it as CSV, Markdown and HTML."""
     print_comparison(comparison, console)
     write_csv(workdir / "report.csv", comparison)
     write_markdown(workdir / "report.md", comparison)

@@ -12,8 +12,9 @@ import platform
 import re
 import shlex
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import numpy as np
@@ -32,7 +33,7 @@ from segjax.report import published
 from segjax.report.comparison import METRICS, Comparison, Strategy
 from segjax.report.statistics import check_seeds
 from segjax.results import Result
-from segjax.training import parallel, steps
+from segjax.training import parallel, processes, steps
 from segjax.training.logs import provenance
 from segjax.training.workdir import FREE_FIELDS, claim_workdir, write_json
 
@@ -66,7 +67,7 @@ def run(
 ) -> tuple[Comparison, Path]:
     """Trains what is not trained yet, measures what it costs, and compares.
 
-    Writes `NETWORK/seedN/` (see `segjax.experiment.train`) and `costs.json` into the
+    Of several processes all call this, on one common work directory. Writes `NETWORK/seedN/` (see `segjax.experiment.train`) and `costs.json` into the
     work directory.
 
     Args:
@@ -82,18 +83,21 @@ def run(
         folder holds results of another one. Nothing is written before all networks
         have been checked.
     """
-    console = console or Console()
+    console = console or Console(quiet=not processes.is_first())
     command = _command(config, preset)
     if config.smoke:
         config = configuration.smoke(config)
         config = dataclasses.replace(config, timing_rounds=min(2, config.timing_rounds))
     _check(config)
     workdir = config.workdir or Path("runs") / config.name
-    dataset = open_dataset(
-        config.dataset,
-        data_dir=config.data_dir,
-        prepared_dir=config.prepared_dir,
-        **configuration.SMOKE_DATA if config.smoke else {},
+    dataset = processes.first_before_others(
+        partial(
+            open_dataset,
+            config.dataset,
+            data_dir=config.data_dir,
+            prepared_dir=config.prepared_dir,
+            **configuration.SMOKE_DATA if config.smoke else {},
+        )
     )
     # `smoke` is done: the sizes are tiny already.
     base = {
@@ -105,7 +109,8 @@ def run(
         )
         for model in config.models
     }
-    claim_workdir(workdir, configuration.plain(Config(**base)))
+    plain = configuration.plain(Config(**base))
+    processes.on_first(lambda: claim_workdir(workdir, plain))
 
     results: dict[str, dict[int, Result]] = {model: {} for model in config.models}
     for seed in config.seeds:
@@ -128,6 +133,11 @@ def _check(config: Ablation) -> None:
     check_seeds(config.seeds, test=config.test != "none")
     if config.timing_rounds < 0:
         raise InputError(f"timing_rounds is {config.timing_rounds}, expected >= 0")
+    if config.timing_rounds and config.parallel != "jit":
+        raise InputError(
+            f"parallel is {config.parallel!r}, but costs are those of one compiled "
+            "program: expected jit, or --timing-rounds 0"
+        )
 
 
 def _slug(model: str) -> str:
@@ -146,16 +156,23 @@ def _costs(
         "rounds": config.timing_rounds,
         "hardware": _hardware(),
     }
-    if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if {name: found.get(name) for name in key} == key:
-            return {model: _read_costs(c) for model, c in found["costs"].items()}
+
+    def found() -> dict[str, Any] | None:
+        if path.is_file():
+            costs = json.loads(path.read_text(encoding="utf-8"))
+            if {name: costs.get(name) for name in key} == key:
+                return costs["costs"]
+        return None
+
+    known = processes.on_first(found)
+    if known is not None:
+        return {model: _read_costs(c) for model, c in known.items()}
     costs = measure_costs(
         {model: _network(prepared) for model, prepared in experiments.items()},
         rounds=config.timing_rounds,
     )
     plain = {model: dataclasses.asdict(c) for model, c in costs.items()}
-    write_json(path, {**key, "costs": plain})
+    processes.on_first(lambda: write_json(path, {**key, "costs": plain}))
     return costs
 
 
@@ -168,7 +185,9 @@ def _read_costs(plain) -> Costs:
 def _network(prepared: Experiment) -> Network:
     """The programs that ran, with the batch they ran on and one image."""
     config = prepared.config
-    batches = experiment.train_batches(config, prepared.dataset.splits["train"])
+    batches = experiment.train_batches(
+        config, prepared.dataset.splits["train"], mesh=prepared.mesh
+    )
     batch = next(batches)
     batches.close()
     image = prepared.dataset.splits[prepared.report_split][0]["image"]
