@@ -8,7 +8,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy import stats
 
 from segjax.errors import InputError
 from segjax.report.comparison import METRICS, Comparison, Strategy
@@ -153,6 +152,8 @@ def describe_test(comparison: Comparison) -> str:
         return spread
     freedom = len(seeds) - 1
     marks = ", ".join(f"{m} p < {level}" for m, level in reversed(LEVELS.items()))
+    from scipy import stats  # half a second, which few commands need
+
     needed = stats.t.isf(min(LEVELS["*"] / rows, 1) / 2, freedom) / len(seeds) ** 0.5
     return (
         f"{spread} Marks: {marks}, paired two-sided t-test against the first row "
@@ -214,4 +215,6 @@ def _p_value(scores: np.ndarray, first: np.ndarray) -> float | None:
         return None
     if np.ptp(differences) <= _ROUNDING:
         return 1.0 if np.abs(differences).max() <= _ROUNDING else None
+    from scipy import stats
+
     return float(stats.ttest_rel(scores, first).pvalue)
