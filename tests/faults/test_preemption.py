@@ -79,25 +79,25 @@ def stop_and_compare(runs, *, stops, seed):
     return steps
 
 
-def test_stopped_and_resumed(runs):
-    stop_and_compare(runs, stops=2, seed=0)
-
-
-def test_folder_in_use_and_resume_never(runs):
+def test_in_use_then_stopped_then_resumed(runs):
     workdir = runs.folder / "in use"
-    process = runs.start(workdir, "steps=1000000")
+    process = runs.start(workdir)
     begun(workdir, process)
-    told = runs.finish(workdir, "steps=1000000", status=2)
+    process.send_signal(signal.SIGSTOP)  # or it might be done before the next has begun
+    told = runs.finish(workdir, status=2)
     assert f"error: workdir {workdir} is in use by process {process.pid} on " in told
     process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGCONT)
     printed, _ = process.communicate(timeout=120)
     assert process.returncode == 143, printed
-    told = runs.finish(runs.whole, 'resume="never"', status=2)
-    assert f"error: resume is never, but workdir {runs.whole} holds a run" in told
+    assert "saved; run the same command to go on" in printed
+    runs.finish(workdir)
+    assert_same_run(workdir, runs.whole)
 
 
 @pytest.mark.slow
 def test_stopped_ten_times(runs):
+    assert runs.again.exists()
     stop_and_compare(runs, stops=10, seed=1)
 
 

@@ -66,10 +66,6 @@ def main(workdir: Path, prepared_dir: Path, fields: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     jax.config.update("jax_platforms", "cpu")
-    # Killed runs start again and again: let them find their programs compiled.
-    jax.config.update("jax_compilation_cache_dir", str(Path(sys.argv[2]) / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     changes = (argument.split("=") for argument in sys.argv[3:])
     fields = {name: json.loads(value) for name, value in changes}
     # Address, number of processes, number of this one.
