@@ -172,7 +172,8 @@ def test_script_writes_every_form_of_the_report(script, finished, monkeypatch, c
     assert "report.html" in capsys.readouterr().out
     names = list(config.models)
     with (config.workdir / "report.csv").open(newline="") as file:
-        assert [row["strategy"] for row in csv.DictReader(file)] == names
+        rows = [(row["strategy"], row["seed"]) for row in csv.DictReader(file)]
+    assert rows == [(name, str(seed)) for name in names for seed in config.seeds]
     for form in ("report.html", "report.md"):
         text = (config.workdir / form).read_text()
         assert all(name in text for name in names)
