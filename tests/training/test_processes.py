@@ -1,5 +1,6 @@
 """Several processes of one run: the numbers of one, one voice, clear errors."""
 
+import csv
 import os
 import subprocess
 import sys
@@ -50,6 +51,28 @@ def test_two_processes_give_the_numbers_of_one(tmp_path):
         np.testing.assert_allclose(
             two[name], expected, rtol=0, atol=1e-5 * scale + 1e-6, err_msg=name
         )
+
+
+@pytest.mark.slow
+def test_two_processes_make_one_ablation(tmp_path):
+    script = str(ROOT / "experiments" / "upsampling_ablation.py")
+    found = []
+    for count in (1, 2):
+        folder = tmp_path / str(count)
+        status, errors = run(
+            count,
+            script,
+            *("--smoke", "--models", "bilinear_basic", "--timing-rounds", "1"),
+            *("--workdir", str(folder), "--prepared-dir", str(tmp_path / "data")),
+            devices=2 // count,
+        )
+        assert status == 0, errors[-4000:]
+        with (folder / "report.csv").open(newline="") as file:
+            (row,) = csv.DictReader(file)
+        found.append(row)
+        assert (folder / "report.html").is_file()
+    one, two = found
+    assert two["miou"] == pytest.approx(one["miou"], abs=1e-5)
 
 
 def test_two_processes_speak_with_one_voice(tmp_path):
