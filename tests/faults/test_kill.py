@@ -8,7 +8,13 @@ import random
 import time
 
 import pytest
-from whole_runs import Runs, assert_same_checkpoints, assert_same_run
+from whole_runs import (
+    Runs,
+    assert_same_checkpoints,
+    assert_same_run,
+    begun,
+    ended,
+)
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +106,24 @@ def test_killed_thirty_times(runs):
     assert runs.again.exists()
     outcomes = kill_and_compare(runs, kills=30, seed=1)
     assert outcomes.count("saving") >= 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dies", [0, 1])
+def test_a_process_that_dies_ends_the_other(runs, dies):
+    """And together they go on from what was saved."""
+    workdir = runs.folder / f"{dies} dies"
+    pair = runs.start_two(workdir)
+    begun(workdir, pair[0])
+    pair[dies].kill()
+    killed = time.monotonic()
+    printed, codes = zip(*ended(pair), strict=True)
+    print(
+        f"status {codes[1 - dies]} after {time.monotonic() - killed:.0f} s: "
+        f"{printed[1 - dies][-600:]}"
+    )
+    assert codes[dies] == -9
+    assert codes[1 - dies] not in (0, None)
+    assert not (workdir / "result.json").exists()
+    assert [code for _, code in ended(runs.start_two(workdir))] == [0, 0]
+    assert_same_run(workdir, runs.whole_of_two)

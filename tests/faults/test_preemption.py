@@ -4,13 +4,12 @@ import os
 import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
 
 import pytest
-from whole_runs import Runs, assert_same_run, records
+from whole_runs import Runs, assert_same_run, begun, ended, records
 
 from segjax.training import checkpoint
 from segjax.training.preemption import Stopped, listening
@@ -21,16 +20,6 @@ STATUS = {signal.SIGTERM: 143, signal.SIGINT: 130}
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     return Runs(tmp_path_factory.mktemp("stopped"))
-
-
-def begun(workdir, process):
-    """Waits until the run listens: it does before it opens its log for this start."""
-    log = workdir / "log.jsonl"
-    before = log.stat().st_mtime_ns if log.is_file() else 0
-    while process.poll() is None:
-        if log.is_file() and log.stat().st_mtime_ns > before:
-            return
-        time.sleep(0.002)
 
 
 def stop_once(runs, workdir, signum, delay):
@@ -101,37 +90,14 @@ def test_stopped_ten_times(runs):
     stop_and_compare(runs, stops=10, seed=1)
 
 
-def free_port():
-    with socket.socket() as taken:
-        taken.bind(("localhost", 0))
-        return taken.getsockname()[1]
-
-
-def start_two(runs, workdir):
-    port = free_port()
-    return [
-        runs.start(workdir, f'launch=["localhost:{port}", 2, {index}]')
-        for index in range(2)
-    ]
-
-
-def ended(pair):
-    return [
-        (process.communicate(timeout=300)[0], process.returncode) for process in pair
-    ]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("signum", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
 )
 def test_two_processes_stop_at_one_step(runs, signum, status):
     """Whichever is told; and what they give is what they give without a stop."""
-    whole = runs.folder / "two whole"
-    if not whole.exists():
-        assert [code for _, code in ended(start_two(runs, whole))] == [0, 0]
     workdir = runs.folder / f"two stopped by {signum}"
-    pair = start_two(runs, workdir)
+    pair = runs.start_two(workdir)
     begun(workdir, pair[0])
     pair[1].send_signal(signum)
     printed, codes = zip(*ended(pair), strict=True)
@@ -140,8 +106,8 @@ def test_two_processes_stop_at_one_step(runs, signum, status):
     assert 0 < step < 24
     assert f"stopped at step {step}, saved" in printed[1]
     assert checkpoint.read(workdir / "checkpoints").step == step
-    assert [code for _, code in ended(start_two(runs, workdir))] == [0, 0]
-    assert_same_run(workdir, whole)
+    assert [code for _, code in ended(runs.start_two(workdir))] == [0, 0]
+    assert_same_run(workdir, runs.whole_of_two)
 
 
 HEARING = """

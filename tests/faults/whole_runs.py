@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -38,6 +39,13 @@ class Runs:
         self.seconds = time.monotonic() - started
         return self.folder / "again"
 
+    @functools.cached_property
+    def whole_of_two(self):
+        """A whole run of two processes."""
+        workdir = self.folder / "whole of two"
+        assert [code for _, code in ended(self.start_two(workdir))] == [0, 0]
+        return workdir
+
     def start(self, workdir, *changes, output=subprocess.PIPE):
         return subprocess.Popen(
             [sys.executable, TINY_RUN, workdir, self.prepared, *changes],
@@ -47,12 +55,40 @@ class Runs:
             env=os.environ | {"JAX_COMPILATION_CACHE_DIR": CACHE},
         )
 
+    def start_two(self, workdir):
+        """Starts two processes of one run."""
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            port = free.getsockname()[1]
+        return [
+            self.start(workdir, f'launch=["localhost:{port}", 2, {index}]')
+            for index in range(2)
+        ]
+
     def finish(self, workdir, *changes, status=0):
         """Lets it end by itself; what it printed."""
         process = self.start(workdir, *changes)
         printed, _ = process.communicate(timeout=SECONDS)
         assert process.returncode == status, printed
         return printed
+
+
+def begun(workdir, process):
+    """Waits until the run listens: it does before it opens its log for this start."""
+    log = workdir / "log.jsonl"
+    before = log.stat().st_mtime_ns if log.is_file() else 0
+    while process.poll() is None:
+        if log.is_file() and log.stat().st_mtime_ns > before:
+            return
+        time.sleep(0.002)
+
+
+def ended(processes):
+    """What each printed, and its status."""
+    return [
+        (process.communicate(timeout=300)[0], process.returncode)
+        for process in processes
+    ]
 
 
 def whole_state(folder):
