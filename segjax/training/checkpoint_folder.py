@@ -114,7 +114,8 @@ def clear_unscored(folder: Path) -> None:
 
 def unfinished(folder: Path, step: int) -> Path:
     """Where Orbax is writing checkpoint `step`."""
-    (path,) = folder.glob(f"{step}{_TEMPORARY}*")
+    # Not by a glob: Python keeps the pattern of every step.
+    (path,) = (p for p in folder.iterdir() if p.name.startswith(f"{step}{_TEMPORARY}"))
     return path
 
 
