@@ -12,7 +12,6 @@ import platform
 import re
 import shlex
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,7 +24,6 @@ from segjax import configuration, experiment
 from segjax.configuration import Config
 from segjax.costs import Costs, Network, Tensor, measure_costs
 from segjax.data import transforms
-from segjax.data.datasets import open_dataset
 from segjax.errors import InputError
 from segjax.experiment import Experiment
 from segjax.models.zoo import MODELS
@@ -90,15 +88,7 @@ def run(
         config = dataclasses.replace(config, timing_rounds=min(2, config.timing_rounds))
     _check(config)
     workdir = config.workdir or Path("runs") / config.name
-    dataset = processes.first_before_others(
-        partial(
-            open_dataset,
-            config.dataset,
-            data_dir=config.data_dir,
-            prepared_dir=config.prepared_dir,
-            **configuration.SMOKE_DATA if config.smoke else {},
-        )
-    )
+    dataset = experiment.open_data(config)
     # `smoke` is done: the sizes are tiny already.
     base = {
         field.name: getattr(config, field.name) for field in dataclasses.fields(Config)

@@ -100,17 +100,7 @@ def prepare(
     parallel.check_batch_size(config.eval_batch_size, mesh, field="eval_batch_size")
     skips = config.bad_records == "skip"
     if dataset is None:
-        files = config.dataset in ("camvid", "folder")
-        dataset = processes.first_before_others(
-            partial(
-                open_dataset,
-                config.dataset,
-                data_dir=config.data_dir,
-                prepared_dir=config.prepared_dir,
-                **{"max_bad": config.max_bad} if skips and files else {},
-                **configuration.SMOKE_DATA if config.smoke else {},
-            )
-        )
+        dataset = open_data(config)
     for split in ("train", "val"):
         if split not in dataset.splits:
             raise InputError(
@@ -191,6 +181,25 @@ def prepare(
     if config.init_from is not None:
         initial_state(experiment, seed=config.seed)  # raises if it does not fit
     return experiment
+
+
+def open_data(config: Config) -> Dataset:
+    """Opens the data set of `config`; prepared records are written once, by one process.
+
+    Raises:
+      InputError: a file or folder is wrong; the message says which.
+    """
+    skips = config.bad_records == "skip" and config.dataset in ("camvid", "folder")
+    return processes.first_before_others(
+        partial(
+            open_dataset,
+            config.dataset,
+            data_dir=config.data_dir,
+            prepared_dir=config.prepared_dir,
+            **{"max_bad": config.max_bad} if skips else {},
+            **configuration.SMOKE_DATA if config.smoke else {},
+        )
+    )
 
 
 def initial_state(experiment: Experiment, *, seed: int) -> TrainState:

@@ -152,6 +152,23 @@ def test_bad_options_are_named_and_nothing_is_written(
     assert not (tmp_path / "run").exists()
 
 
+def test_bad_records_are_skipped_in_preparing_as_a_single_run_does(
+    monkeypatch, tmp_path
+):
+    opened = []
+
+    def open_dataset(name, **options):
+        opened.append((name, options["max_bad"]))
+        raise InputError("opened")
+
+    monkeypatch.setattr(experiment, "open_dataset", open_dataset)
+    options = {"dataset": "camvid", "bad_records": "skip", "max_bad": 3}
+    config = dataclasses.replace(CONFIG, workdir=tmp_path / "run", **options)
+    with pytest.raises(InputError, match="opened"):
+        ablation.run(config, preset=CONFIG, console=QUIET)
+    assert opened == [("camvid", 3)]
+
+
 def test_command_gives_what_differs_from_the_preset(finished):
     config, comparison = finished
     assert (
