@@ -3,9 +3,8 @@
 SEGJAX_SOAK_MINUTES says how long it is watched; 10 minutes if not given. `-s` shows
 what was measured.
 
-Orbax 0.12.8 alone keeps 20 to 40 kB of each save, however small (500 saves of a small
-tree in a loop; without saves 500 evaluations took 1 MiB). That much is allowed for, and
-this run saves every 30 steps, so that it does not hide other growth.
+Orbax 0.12.8 alone keeps 20 to 55 kB of each save, however small, and nothing here can
+give it back: this run saves every 300 steps.
 """
 
 import os
@@ -20,7 +19,6 @@ MINUTES = float(os.environ.get("SEGJAX_SOAK_MINUTES", "10"))
 # What the compiler, the allocator and the pools of threads take at first.
 WARM_UP = 0.3
 PAGE = os.sysconf("SC_PAGE_SIZE")
-KEPT_OF_A_SAVE = 64 * 2**10
 
 
 def measured(pid, workdir):
@@ -38,7 +36,7 @@ def test_memory_and_handles_are_flat(tmp_path):
     workdir = tmp_path / "long"
     output = tmp_path / "output"
     with output.open("w") as file:
-        process = runs.start(workdir, "steps=10000000", "eval_every=30", output=file)
+        process = runs.start(workdir, "steps=10000000", "eval_every=300", output=file)
     samples, started = [], time.monotonic()
     while time.monotonic() - started < 60 * MINUTES:
         time.sleep(2)
@@ -59,7 +57,6 @@ def test_memory_and_handles_are_flat(tmp_path):
         f"{late[0] / 2**20:.1f} MiB; handles {early[1]:g}, then {late[1]:g}; "
         f"saves {early[2]:g}, then {late[2]:g}"
     )
-    saves = late[2] - early[2]
-    assert saves > 0
-    assert late[0] < 1.02 * early[0] + saves * KEPT_OF_A_SAVE
+    assert late[2] > early[2]
+    assert late[0] < 1.02 * early[0]
     assert late[1] <= early[1] + 2
