@@ -162,7 +162,12 @@ def test_bad_records_are_skipped_in_preparing_as_a_single_run_does(
         raise InputError("opened")
 
     monkeypatch.setattr(experiment, "open_dataset", open_dataset)
-    options = {"dataset": "camvid", "bad_records": "skip", "max_bad": 3}
+    options = {
+        "dataset": "camvid",
+        "bad_records": "skip",
+        "max_bad": 3,
+        "smoke": False,
+    }
     config = dataclasses.replace(CONFIG, workdir=tmp_path / "run", **options)
     with pytest.raises(InputError, match="opened"):
         ablation.run(config, preset=CONFIG, console=QUIET)
