@@ -58,7 +58,8 @@ def main(
     try:
         processes.start(parsed.launch)
         processes.keep_compiled_programs(parsed.launch)
-        run(parsed.config)
+        with processes.ending_together():
+            run(parsed.config)
     except InputError as error:
         _stop(error)
 

@@ -5,10 +5,13 @@ Every process runs the same program on its own devices and its own part of the d
 anything.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Mapping
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,13 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from segjax.errors import InputError
+from segjax.training.last_words import leave_last_words
+
+_GO_ON = (
+    "The last checkpoint is intact: start all processes again with the same options"
+)
+# Of what a collective operation raises where the other side is gone.
+_GONE = ("closed by peer", "reset by peer", "Socket closed", "UNAVAILABLE", "heartbeat")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +89,44 @@ def start(launch: Launch) -> None:
             f"process {launch.process_id} did not get through to the others at {where} "
             f"within {launch.connect_timeout} s: {reason}"
         ) from error
+
+
+@contextlib.contextmanager
+def ending_together() -> Iterator[None]:
+    """Ends this process at once, with status 1, by any error that is not the user's.
+
+    Of several processes the others wait for one that stands in its error, and JAX's own
+    end waits for them; the sooner it ends, the sooner they do. Where the error is only
+    that another process is gone, one line says so. Where JAX ends the process itself,
+    or somebody kills it, a line of that kind is the last on standard error, too. Alone,
+    a process does nothing here.
+    """
+    if jax.process_count() == 1:
+        yield
+        return
+    me = f"process {jax.process_index()} of {jax.process_count()}"
+    take_back = leave_last_words(
+        f"error: {me} was ended from outside: another process of the run died or cannot "
+        f"be reached, if JAX says so above, or else this one was killed. {_GO_ON}"
+    )
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        if isinstance(error, jax.errors.JaxRuntimeError) and any(
+            part in str(error) for part in _GONE
+        ):
+            reason = str(error).splitlines()[0]
+            line = f"error: {me}: another process of the run died: {reason}. {_GO_ON}"
+        else:
+            traceback.print_exc()
+            line = f"error: {me} failed, and so the others end. {_GO_ON}"
+        print(line, file=sys.stderr)
+        take_back()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
 
 
 def keep_compiled_programs(launch: Launch) -> None:

@@ -124,6 +124,17 @@ def test_a_process_that_dies_ends_the_other(runs, dies):
     )
     assert codes[dies] == -9
     assert codes[1 - dies] not in (0, None)
+    # One line says what happened and what to do, and nothing comes after it.
+    assert (
+        printed[1 - dies].splitlines()[-1].startswith(f"error: process {1 - dies} of 2")
+    )
+    assert (
+        printed[1 - dies]
+        .rstrip()
+        .endswith(
+            "The last checkpoint is intact: start all processes again with the same options"
+        )
+    )
     assert not (workdir / "result.json").exists()
     assert [code for _, code in ended(runs.start_two(workdir))] == [0, 0]
     assert_same_run(workdir, runs.whole_of_two)

@@ -71,7 +71,8 @@ if __name__ == "__main__":
     # Address, number of processes, number of this one.
     processes.start(processes.Launch(*fields.pop("launch", ())))
     try:
-        main(Path(sys.argv[1]), Path(sys.argv[2]), fields)
+        with processes.ending_together():
+            main(Path(sys.argv[1]), Path(sys.argv[2]), fields)
     except InputError as error:
         print(f"error: {error}")
         sys.exit(2)
