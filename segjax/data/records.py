@@ -33,6 +33,18 @@ def features() -> tfds.features.FeaturesDict:
     )
 
 
+def info(
+    builder: tfds.core.DatasetBuilder, description: str, *, homepage: str | None = None
+) -> tfds.core.DatasetInfo:
+    """Returns what a builder's `_info` has to say."""
+    return tfds.core.DatasetInfo(
+        builder=builder,
+        description=description,
+        features=features(),
+        homepage=homepage,
+    )
+
+
 def encode_png(array: np.ndarray) -> bytes:
     """Encodes uint8 `[h w 3]` or `[h w]` as a PNG file, without loss."""
     if array.dtype != np.uint8:
@@ -62,6 +74,11 @@ def decode(record: dict) -> dict:
     }
 
 
+def decoded_bytes(record: dict) -> int:
+    """Bytes of the arrays that `decode` makes of a record, without decoding it."""
+    return _array_bytes(record["image"]) + _array_bytes(record["label"])
+
+
 def shards(read: Callable[[object], dict | None], items: Sequence) -> list:
     """Splits the examples of one split over files, in order.
 
@@ -89,3 +106,8 @@ def shards(read: Callable[[object], dict | None], items: Sequence) -> list:
 def _decode_image(data: bytes) -> np.ndarray:
     with Image.open(io.BytesIO(data)) as image:
         return np.asarray(image)
+
+
+def _array_bytes(data: bytes) -> int:
+    with Image.open(io.BytesIO(data)) as image:
+        return image.width * image.height * len(image.getbands())

@@ -13,11 +13,12 @@ from typing import Any, Literal
 import numpy as np
 
 from segjax.data import datasets, isbi_em, records
-from segjax.data.camvid import Camvid, download_camvid
 from segjax.data.folder import SegmentationFolder
 from segjax.data.labels import ISBI_EM, VOID, LabelTable
 from segjax.data.paired_images import Pair, read_pair
 from segjax.data.perceptual_hash import NEAR, near_pairs, perceptual_hash
+from segjax.data.prepared import prepared_root
+from segjax.data.published import PUBLISHED, needs_data_dir
 from segjax.data.source import Example, checked
 from segjax.errors import InputError
 
@@ -95,7 +96,7 @@ def validate(
     Args:
       name: of the data set, a key of `segjax.data.datasets.DATASETS`.
       data_dir: its folder, as in `open_dataset`.
-      prepared_dir: where CamVid is downloaded to, or drawn data lie.
+      prepared_dir: where data sets are downloaded to, or drawn data lie.
       near: bits in which two images' hashes may differ to look the same.
       progress: called with the examples done, and all.
 
@@ -243,19 +244,20 @@ def _readers(name, *, data_dir, prepared_dir) -> tuple[LabelTable, Readers]:
             ]
             for split, source in drawn.splits.items()
         }
-    if data_dir is None and name == "camvid":
-        data_dir = download_camvid(datasets.prepared_root(prepared_dir))
+    published = PUBLISHED.get(name)
+    if data_dir is None and published is not None and published.download is not None:
+        data_dir = published.download(prepared_root(prepared_dir))
     if data_dir is None:
-        raise InputError(f"data set {name!r} needs 'data_dir': the folder of its files")
+        raise needs_data_dir(name)
     data_dir = Path(data_dir).expanduser()
     if name == "isbi_em":
         table, read = ISBI_EM, isbi_em.read
         items: Mapping[str, list[Any]] = isbi_em.IsbiEm.config(data_dir).splits
     else:
-        builder = Camvid if name == "camvid" else SegmentationFolder
+        builder = SegmentationFolder if published is None else published.builder
         config = builder.config(data_dir)
         table, items = config.table, config.splits
-        read = partial(read_pair, table=table)
+        read = partial(read_pair, table=table, read_label=config.read_label)
     return table, {
         split: [(_name(item), partial(_decoded, read, item)) for item in chosen]
         for split, chosen in items.items()

@@ -16,15 +16,17 @@ from segjax.configuration import Config
 from segjax.data.datasets import Dataset
 from segjax.data.folder import read_classes
 from segjax.data.labels import CAMVID, ISBI_EM, LabelTable, default_colors
+from segjax.data.published import PUBLISHED
 from segjax.data.street_scenes import StreetScenesConfig
+from segjax.data.taxonomy import read_taxonomy
 from segjax.errors import InputError
 from segjax.flops import count_flops
 from segjax.training.state import create_state
 
 _NUM_CLASSES = {
     "street_scenes": CAMVID.num_classes,
-    "camvid": CAMVID.num_classes,
     "isbi_em": ISBI_EM.num_classes,
+    **{name: published.table.num_classes for name, published in PUBLISHED.items()},
 }
 # Height and width as published, at which predictions are scored.
 _LABEL_SIZES = {
@@ -112,6 +114,8 @@ def describe_data(
     Raises:
       InputError: it is not known, and not given.
     """
+    if num_classes is None and config.taxonomy is not None:
+        num_classes = len(read_taxonomy(config.taxonomy).classes)
     if num_classes is None and config.dataset == "folder" and config.data_dir:
         num_classes = read_classes(config.data_dir / "classes.txt").num_classes
     num_classes = num_classes or _NUM_CLASSES.get(config.dataset)

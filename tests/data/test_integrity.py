@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segjax.data.datasets import ExampleSource, open_dataset
+from segjax.data.datasets import open_dataset
 from segjax.data.integrity import CHECKSUMS
+from segjax.data.prepared import ExampleSource
 from segjax.errors import InputError
 
 COUNT = 3
