@@ -118,6 +118,7 @@ def evaluate(
         config.dataset,
         data_dir=data_dir or config.data_dir,
         prepared_dir=prepared_dir or config.prepared_dir,
+        taxonomy=config.taxonomy,
         **configuration.SMOKE_DATA if config.smoke else {},
     )
     if dataset.table.names != names:

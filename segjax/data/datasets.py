@@ -4,100 +4,25 @@ dataset = open_dataset("camvid", data_dir="/data/CamVid")
 dataset.splits["train"][0]  # {'image': ..., 'label': ..., 'id': '0001TP_006690'}
 """
 
-import contextlib
 import dataclasses
 import inspect
-import io
-import logging
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import tensorflow_datasets as tfds
-from absl import logging as absl_logging
-
-from segjax.data import integrity, records
-from segjax.data.camvid import CAMVID_URL, Camvid, download_camvid
+from segjax.data.camvid import CAMVID_URL, download_camvid
+from segjax.data.cell_tracking import Truth
 from segjax.data.folder import SegmentationFolder
 from segjax.data.isbi_em import IsbiEm
 from segjax.data.labels import CAMVID, ISBI_EM, LabelTable
+from segjax.data.mixing import open_mixture
+from segjax.data.mixture import Part
+from segjax.data.prepared import make_builder, prepare, prepared_root
+from segjax.data.published import PUBLISHED, needs_data_dir
+from segjax.data.source import Source
 from segjax.data.street_scenes import StreetScenes, StreetScenesConfig
+from segjax.data.taxonomy import in_taxonomy, read_taxonomy
 from segjax.errors import InputError
-
-logger = logging.getLogger(__name__)
-
-
-class ExampleSource:
-    """Random access to the examples of one prepared split.
-
-    `source[i]` is a dict of `image` uint8 `[h w 3]`, `label` uint8 `[h w]` in
-    `0..num_classes-1` or 255 = void, and `id` str; `len(source)` their number.
-    Picklable, and what `grain.MapDataset.source` asks for.
-
-    Raises:
-      InputError: the prepared files are damaged, on opening or on reading an example;
-        ArrayRecord has checksums of all that it holds.
-    """
-
-    def __init__(self, directory: os.PathLike | str, split: str):
-        """Opens `split` of the prepared data set in `directory`."""
-        self._directory = os.fspath(directory)
-        self._split = split
-        integrity.check_files(Path(directory))
-        try:
-            builder = tfds.builder_from_directory(self._directory)
-            self._records = builder.as_data_source(
-                split=split,
-                decoders={
-                    "image": tfds.decode.SkipDecoding(),
-                    "label": tfds.decode.SkipDecoding(),
-                },
-            )
-            info = builder.info.splits[split]
-            self._files = list(zip(info.filepaths, info.shard_lengths, strict=True))
-        except Exception as error:  # TFDS and ArrayRecord raise whatever they meet
-            raise integrity.not_readable(Path(directory), error) from error
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def __getitem__(self, index) -> dict:
-        index = index.__index__()
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"{self!r}: no example {index}")
-        index %= len(self)
-        try:
-            return self._decode(self._read(index))
-        except InputError:
-            raise
-        except Exception as error:  # ArrayRecord and Pillow raise whatever they meet
-            raise InputError(
-                f"{self.where(index)}: {integrity.first_line(error)}"
-            ) from error
-
-    def where(self, index: int) -> str:
-        """Names the file of example `index` and the record in it."""
-        record = index
-        for path, length in self._files:
-            if record < length:
-                return f"{path}: record {record}"
-            record -= length
-        raise IndexError(f"{self!r}: no example {index}")
-
-    def _read(self, index: int) -> dict:
-        return self._records[index]
-
-    def _decode(self, record: dict) -> dict:
-        return records.decode(record)
-
-    def __reduce__(self):
-        return (ExampleSource, (self._directory, self._split))
-
-    def __repr__(self) -> str:
-        return (
-            f"ExampleSource({self._directory!r}, {self._split!r}, {len(self)} examples)"
-        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,11 +33,14 @@ class Dataset:
       name: its name in `DATASETS`.
       table: what the labels mean.
       splits: split name ('train', 'val', 'test', as far as they exist) -> examples.
+      parts: of a mixture, where in 'train' its data sets lie and how often they are
+        drawn from (`pipeline.train_batches`); empty otherwise.
     """
 
     name: str
     table: LabelTable
-    splits: Mapping[str, ExampleSource]
+    splits: Mapping[str, Source]
+    parts: tuple[Part, ...] = ()
 
 
 def open_dataset(
@@ -120,6 +48,8 @@ def open_dataset(
     *,
     data_dir: os.PathLike | str | None = None,
     prepared_dir: os.PathLike | str | None = None,
+    taxonomy: os.PathLike | str | None = None,
+    column: str | None = None,
     **options,
 ) -> Dataset:
     """Opens a data set, preparing it first if that was not done yet.
@@ -128,10 +58,13 @@ def open_dataset(
     writes ArrayRecord files. It either finishes or leaves nothing behind.
 
     Args:
-      name: a key of `DATASETS`.
+      name: a key of `DATASETS`, or a `.toml` file that mixes several (`mixing.py`).
       data_dir: the data set as published; which layout, see the `open_` function.
       prepared_dir: where the prepared data sets lie; default is the folder of TFDS:
         the environment variable `TFDS_DATA_DIR`, or `~/tensorflow_datasets`.
+      taxonomy: a table that maps the classes to others (`taxonomy.py`): a CSV or TSV
+        file, or the name of one that comes with segjax. None keeps the classes.
+      column: of the data set in the taxonomy; None is `name`.
       **options: the other arguments of the data set's `open_` function. Here and in
         `data_dir`, None means "not given".
 
@@ -142,8 +75,26 @@ def open_dataset(
       InputError: unknown name or option, missing folder or file, unreadable or
         inconsistent files, empty split.
     """
+    if name.endswith(".toml"):
+        if data_dir is not None or taxonomy is not None:
+            raise InputError(
+                f"{name} names folders and taxonomy of its data sets: expected no "
+                "data_dir and no taxonomy"
+            )
+        mixed = open_mixture(Path(name), open_dataset, prepared_dir=prepared_dir)
+        return Dataset(Path(name).stem, *mixed)
+    if taxonomy is not None:
+        # Before the data are prepared, which may take hours.
+        table = read_taxonomy(taxonomy)
+        dataset = open_dataset(
+            name, data_dir=data_dir, prepared_dir=prepared_dir, **options
+        )
+        return in_taxonomy(dataset, table, column=column or name)
     if name not in DATASETS:
-        raise InputError(f"unknown data set {name!r}; known: {', '.join(DATASETS)}")
+        raise InputError(
+            f"unknown data set {name!r}; known: {', '.join(DATASETS)}, and .toml files "
+            "that mix them"
+        )
     given = {"data_dir": data_dir, "prepared_dir": prepared_dir, **options}
     given = {key: value for key, value in given.items() if value is not None}
     known = inspect.signature(DATASETS[name]).parameters
@@ -154,9 +105,7 @@ def open_dataset(
             )
     for key, parameter in known.items():
         if parameter.default is parameter.empty and key not in given:
-            raise InputError(
-                f"data set {name!r} needs {key!r}: the folder of its files"
-            )
+            raise needs_data_dir(name)
     return DATASETS[name](**given)
 
 
@@ -180,7 +129,7 @@ def open_street_scenes(
         counts=StreetScenesConfig.counts if counts is None else tuple(counts.items()),
         seed=seed,
     )
-    builder = _make_builder(StreetScenes, prepared_dir, config)
+    builder = make_builder(StreetScenes, prepared_dir, config)
     return Dataset("street_scenes", CAMVID, prepare(builder))
 
 
@@ -203,12 +152,7 @@ def open_camvid(
     """
     if data_dir is None:
         data_dir = download_camvid(prepared_root(prepared_dir), url=url)
-    builder = _make_builder(
-        Camvid,
-        prepared_dir,
-        Camvid.config(Path(data_dir).expanduser(), max_bad=max_bad),
-    )
-    return Dataset("camvid", CAMVID, prepare(builder))
+    return _open_published("camvid", data_dir, prepared_dir, max_bad=max_bad)
 
 
 def open_isbi_em(
@@ -223,7 +167,7 @@ def open_isbi_em(
         stacks `train-volume.tif` and `train-labels.tif`.
       prepared_dir: see `open_dataset`.
     """
-    builder = _make_builder(
+    builder = make_builder(
         IsbiEm, prepared_dir, IsbiEm.config(Path(data_dir).expanduser())
     )
     return Dataset("isbi_em", ISBI_EM, prepare(builder))
@@ -238,87 +182,213 @@ def open_folder(
     """Opens any folder of images and labels with a class list (`folder.py`).
 
     Args:
-      data_dir: folder with `classes.txt` and either `images/` and `labels/` (split
-        'train'), or these two inside `train/`, `val/`, `test/`.
+      data_dir: folder with `images/` and `labels/` (or `masks/`), or with these two
+        inside `train/`, `val/`, `test/`; and `classes.txt`, which is made if missing.
       prepared_dir: see `open_dataset`.
       max_bad: how many bad pairs of files to leave out, with a warning each.
     """
     config = SegmentationFolder.config(Path(data_dir).expanduser(), max_bad=max_bad)
-    builder = _make_builder(SegmentationFolder, prepared_dir, config)
+    builder = make_builder(SegmentationFolder, prepared_dir, config)
     return Dataset("folder", config.table, prepare(builder))
+
+
+def open_pascal_voc(
+    *,
+    data_dir: os.PathLike | str | None = None,
+    prepared_dir: os.PathLike | str | None = None,
+    max_bad: int = 0,
+) -> Dataset:
+    """Opens Pascal VOC 2012 segmentation, 1,464 training images (`pascal_voc.py`).
+
+    Args:
+      data_dir: folder with `VOCdevkit/VOC2012`; without it 2 GB are downloaded.
+      prepared_dir: see `open_dataset`.
+      max_bad: how many bad pairs of files to leave out, with a warning each.
+    """
+    return _open_published("pascal_voc", data_dir, prepared_dir, max_bad=max_bad)
+
+
+def open_pascal_voc_aug(
+    *,
+    data_dir: os.PathLike | str | None = None,
+    prepared_dir: os.PathLike | str | None = None,
+    max_bad: int = 0,
+) -> Dataset:
+    """Opens Pascal VOC 2012 with SBD's labels, 10,582 images (`pascal_voc.py`).
+
+    Args:
+      data_dir: folder with `VOCdevkit/VOC2012` and `benchmark_RELEASE/dataset`; without
+        it 3.4 GB are downloaded.
+      prepared_dir: see `open_dataset`.
+      max_bad: how many bad pairs of files to leave out, with a warning each.
+    """
+    return _open_published("pascal_voc_aug", data_dir, prepared_dir, max_bad=max_bad)
+
+
+def open_cityscapes(
+    *,
+    data_dir: os.PathLike | str,
+    prepared_dir: os.PathLike | str | None = None,
+    max_bad: int = 0,
+) -> Dataset:
+    """Opens Cityscapes' fine annotations, 19 classes (`cityscapes.py`).
+
+    Args:
+      data_dir: folder with `leftImg8bit` and `gtFine`, which take registration.
+      prepared_dir: see `open_dataset`.
+      max_bad: how many bad pairs of files to leave out, with a warning each.
+    """
+    return _open_published("cityscapes", data_dir, prepared_dir, max_bad=max_bad)
+
+
+def open_ade20k(
+    *,
+    data_dir: os.PathLike | str | None = None,
+    prepared_dir: os.PathLike | str | None = None,
+    max_bad: int = 0,
+) -> Dataset:
+    """Opens ADE20K's scene parsing challenge, 150 classes (`ade20k.py`).
+
+    Args:
+      data_dir: `ADEChallengeData2016` or its parent; without it 1 GB is downloaded.
+      prepared_dir: see `open_dataset`.
+      max_bad: how many bad pairs of files to leave out, with a warning each.
+    """
+    return _open_published("ade20k", data_dir, prepared_dir, max_bad=max_bad)
+
+
+def open_oxford_pet(
+    *,
+    data_dir: os.PathLike | str | None = None,
+    prepared_dir: os.PathLike | str | None = None,
+    max_bad: int = 0,
+) -> Dataset:
+    """Opens Oxford-IIIT Pet's trimaps, 3 classes (`oxford_pet.py`).
+
+    Args:
+      data_dir: folder with `images` and `annotations`; without it 0.8 GB are
+        downloaded.
+      prepared_dir: see `open_dataset`.
+      max_bad: how many bad pairs of files to leave out, with a warning each.
+    """
+    return _open_published("oxford_pet", data_dir, prepared_dir, max_bad=max_bad)
+
+
+def open_coco_stuff(
+    *,
+    data_dir: os.PathLike | str | None = None,
+    prepared_dir: os.PathLike | str | None = None,
+    max_bad: int = 0,
+) -> Dataset:
+    """Opens COCO-Stuff 164K, 171 classes (`coco_stuff.py`).
+
+    Args:
+      data_dir: folder with `images` and `annotations`, each with `train2017` and
+        `val2017`; without it 21 GB are downloaded.
+      prepared_dir: see `open_dataset`.
+      max_bad: how many bad pairs of files to leave out, with a warning each.
+    """
+    return _open_published("coco_stuff", data_dir, prepared_dir, max_bad=max_bad)
+
+
+def open_coco_panoptic(
+    *,
+    data_dir: os.PathLike | str | None = None,
+    prepared_dir: os.PathLike | str | None = None,
+    max_bad: int = 0,
+) -> Dataset:
+    """Opens COCO panoptic as semantic labels, 133 classes (`coco_panoptic.py`).
+
+    Args:
+      data_dir: folder with `annotations/panoptic_train2017` and its JSON file, and
+        COCO's images; without it 21 GB are downloaded.
+      prepared_dir: see `open_dataset`.
+      max_bad: how many bad pairs of files to leave out, with a warning each.
+    """
+    return _open_published("coco_panoptic", data_dir, prepared_dir, max_bad=max_bad)
+
+
+def open_sun_rgbd(
+    *,
+    data_dir: os.PathLike | str,
+    prepared_dir: os.PathLike | str | None = None,
+    max_bad: int = 0,
+) -> Dataset:
+    """Opens SUN RGB-D's images, 37 classes (`sun_rgbd.py`).
+
+    Args:
+      data_dir: folder with `SUNRGBD-train_images`, `SUNRGBD-test_images` and
+        `sunrgbd_train_test_labels`.
+      prepared_dir: see `open_dataset`.
+      max_bad: how many bad pairs of files to leave out, with a warning each.
+    """
+    return _open_published("sun_rgbd", data_dir, prepared_dir, max_bad=max_bad)
+
+
+def open_phc_u373(
+    *,
+    data_dir: os.PathLike | str | None = None,
+    prepared_dir: os.PathLike | str | None = None,
+    truth: Truth | None = None,
+    max_bad: int = 0,
+) -> Dataset:
+    """Opens PhC-C2DH-U373 of the Cell Tracking Challenge (`cell_tracking.py`).
+
+    Args:
+      data_dir: folder with `01`, `01_ST` or `01_GT`, and the same of `02`; without it
+        the files are downloaded.
+      prepared_dir: see `open_dataset`.
+      truth: "silver" or "gold" labels; silver where there are any if not given.
+      max_bad: how many bad pairs of files to leave out, with a warning each.
+    """
+    return _open_published(
+        "phc_u373", data_dir, prepared_dir, truth=truth, max_bad=max_bad
+    )
+
+
+def open_dic_hela(
+    *,
+    data_dir: os.PathLike | str | None = None,
+    prepared_dir: os.PathLike | str | None = None,
+    truth: Truth | None = None,
+    max_bad: int = 0,
+) -> Dataset:
+    """Opens DIC-C2DH-HeLa of the Cell Tracking Challenge (`cell_tracking.py`).
+
+    Args:
+      data_dir: folder with `01`, `01_ST` or `01_GT`, and the same of `02`; without it
+        the files are downloaded.
+      prepared_dir: see `open_dataset`.
+      truth: see `open_phc_u373`.
+      max_bad: how many bad pairs of files to leave out, with a warning each.
+    """
+    return _open_published(
+        "dic_hela", data_dir, prepared_dir, truth=truth, max_bad=max_bad
+    )
 
 
 DATASETS: dict[str, Callable[..., Dataset]] = {
     "street_scenes": open_street_scenes,
     "camvid": open_camvid,
     "isbi_em": open_isbi_em,
+    "pascal_voc": open_pascal_voc,
+    "pascal_voc_aug": open_pascal_voc_aug,
+    "cityscapes": open_cityscapes,
+    "ade20k": open_ade20k,
+    "oxford_pet": open_oxford_pet,
+    "coco_stuff": open_coco_stuff,
+    "coco_panoptic": open_coco_panoptic,
+    "sun_rgbd": open_sun_rgbd,
+    "phc_u373": open_phc_u373,
+    "dic_hela": open_dic_hela,
     "folder": open_folder,
 }
 
 
-def prepare(builder: tfds.core.DatasetBuilder) -> dict[str, ExampleSource]:
-    """Writes the data set of `builder` unless it is there, and opens its splits.
-
-    TFDS writes into a temporary folder and renames it at the end; what a failure
-    leaves of it is removed here, down to the last empty folder that was made.
-
-    Raises:
-      InputError: from reading the data, or the folder cannot be written.
-    """
-    directory = Path(builder.data_dir)
-    if not directory.exists():
-        logger.info("preparing %s in %s", builder.name, directory)
-        missing = [p for p in (directory, *directory.parents) if not p.exists()]
-        try:
-            # TFDS makes a folder for downloads even where there is none to make.
-            with _quiet(), tempfile.TemporaryDirectory() as downloads:
-                builder.download_and_prepare(download_dir=downloads)
-        except (OSError, RuntimeError) as error:  # ArrayRecord raises the second
-            # Another process that was faster leaves the same files.
-            if not directory.exists():
-                reason = integrity.first_line(error)
-                raise InputError(f"{directory}: cannot be written: {reason}") from error
-        finally:
-            for folder in missing:
-                with contextlib.suppress(OSError):  # not empty, or never made
-                    folder.rmdir()
-        integrity.write_checksums(directory)
-    integrity.check_files(directory)
-    try:
-        splits = list(tfds.builder_from_directory(directory).info.splits)
-    except Exception as error:  # whatever TFDS meets in damaged files
-        raise integrity.not_readable(directory, error) from error
-    return {split: ExampleSource(directory, split) for split in splits}
-
-
-def _make_builder(
-    builder: type[tfds.core.DatasetBuilder],
-    prepared_dir: os.PathLike | str | None,
-    config: tfds.core.BuilderConfig,
-) -> tfds.core.DatasetBuilder:
-    with _quiet():
-        return builder(
-            data_dir=prepared_root(prepared_dir),
-            config=config,
-            file_format=tfds.core.FileFormat.ARRAY_RECORD,
-        )
-
-
-def prepared_root(prepared_dir: os.PathLike | str | None) -> Path:
-    """The folder of the prepared data sets; see `open_dataset`."""
-    if prepared_dir is None:
-        # As TFDS reads it, but at the call and not when TFDS is imported.
-        prepared_dir = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
-    return Path(prepared_dir).expanduser()
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Keeps TFDS's announcements and warnings off the terminal."""
-    verbosity = absl_logging.get_verbosity()
-    absl_logging.set_verbosity(absl_logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        absl_logging.set_verbosity(verbosity)
+def _open_published(name, data_dir, prepared_dir, **options) -> Dataset:
+    published = PUBLISHED[name]
+    if data_dir is None:
+        data_dir = published.download(prepared_root(prepared_dir))
+    config = published.builder.config(Path(data_dir).expanduser(), **options)
+    builder = make_builder(published.builder, prepared_dir, config)
+    return Dataset(name, published.table, prepare(builder))

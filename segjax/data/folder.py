@@ -5,8 +5,9 @@
       train/images/a.jpg  train/labels/a.png
       val/images/b.jpg    val/labels/b.png
 
-or, without splits, `my_data/images/` and `my_data/labels/`, which is split 'train'.
-Images are PNG, JPEG, BMP, TIFF or WebP; labels one channel of 8 bits, not JPEG; an
+or, without splits, `my_data/images/` and `my_data/labels/`: then every fifth image, by a
+hash of its name, is split 'val'. Images are PNG, JPEG, BMP, TIFF or WebP; labels (in
+`labels/` or `masks/`) are not JPEG and have one channel of 8 bits, or RGB colours; an
 image and its label have the same name but for the ending.
 
 `classes.txt` says what the label values mean, one line each, in the order of the
@@ -17,14 +18,23 @@ train ids:
     1, cell
     255, void
 
-The name `void` is for values to ignore; there may be several of them, or none.
+The name `void` is for values to ignore; there may be several of them, or none. RGB
+labels count by the colours, which every line then needs; their values are not read.
+Without `classes.txt`, `inferred_classes.py` finds the classes and writes the file.
 """
 
+import hashlib
+import logging
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import tensorflow_datasets as tfds
 
 from segjax.data import records
+from segjax.data.color_labels import is_color_image, read_any_label
+from segjax.data.inferred_classes import infer_classes
 from segjax.data.labels import VOID, LabelTable, default_colors
 from segjax.data.paired_images import (
     Pair,
@@ -34,8 +44,15 @@ from segjax.data.paired_images import (
     shard_iterators,
 )
 from segjax.errors import InputError
+from segjax.whole_file import whole_file
 
 SPLITS = ("train", "val", "test")
+VAL_EVERY = 5
+"""Of a folder without splits, one image in so many is validation."""
+
+logger = logging.getLogger(__name__)
+
+Color = tuple[int, int, int]
 
 
 class SegmentationFolder(tfds.core.ShardBasedBuilder, skip_registration=True):
@@ -45,13 +62,33 @@ class SegmentationFolder(tfds.core.ShardBasedBuilder, skip_registration=True):
 
     @staticmethod
     def config(data_dir: Path, *, max_bad: int = 0) -> PairedImagesConfig:
-        """Reads the class list of `data_dir` and finds its files."""
+        """Finds the files of `data_dir` and reads its class list, or makes one."""
         if not data_dir.is_dir():
             raise InputError(f"{data_dir}: no such folder")
-        table = read_classes(data_dir / "classes.txt")
-        return paired_images_config(
-            data_dir, find_pairs(data_dir), table, max_bad=max_bad
+        splits = find_pairs(data_dir)
+        labels = [pair.label for pairs in splits.values() for pair in pairs]
+        path = data_dir / "classes.txt"
+        if path.exists() or not labels:
+            lines = _read_lines(path)
+        else:
+            lines = _make_class_list(path, labels)
+        table = _table(lines, path)
+        if not (labels and is_color_image(labels[0])):
+            return paired_images_config(
+                data_dir, splits, table, max_bad=max_bad, read_label=read_any_label
+            )
+        colors = _train_ids(lines, path, table)
+        config = paired_images_config(
+            data_dir,
+            splits,
+            table,
+            max_bad=max_bad,
+            read_label=partial(read_any_label, colors=colors),
         )
+        # What the labels mean hangs on the colours, too.
+        digest = hashlib.sha256(repr(sorted(colors.items())).encode()).hexdigest()
+        config.name += f"-{digest[:8]}"
+        return config
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
@@ -79,16 +116,54 @@ def find_pairs(data_dir: Path) -> dict[str, list[Pair]]:
                 f"{data_dir}: has images/ and {'/, '.join(parts)}/; "
                 "expected one folder or splits, not both"
             )
-        parts = {"train": data_dir}
+        return _divide(data_dir, match_by_name(data_dir / "images", _labels(data_dir)))
     if not parts:
         raise InputError(
             f"{data_dir}: no images here; expected images/ and labels/, or these two "
             "in train/ (and val/, test/)"
         )
     return {
-        split: match_by_name(folder / "images", folder / "labels")
+        split: match_by_name(folder / "images", _labels(folder))
         for split, folder in parts.items()
     }
+
+
+def _labels(folder: Path) -> Path:
+    labels, masks = folder / "labels", folder / "masks"
+    if labels.is_dir() and masks.is_dir():
+        raise InputError(f"{folder}: has labels/ and masks/; expected one of them")
+    return masks if masks.is_dir() else labels
+
+
+def _divide(data_dir: Path, pairs: list[Pair]) -> dict[str, list[Pair]]:
+    """Splits off validation images; an image that is added moves hardly another."""
+    if len(pairs) < 2:
+        return {"train": pairs}
+
+    def rank(pair: Pair) -> str:
+        return hashlib.sha256(pair.image.stem.encode()).hexdigest()
+
+    val = set(sorted(pairs, key=rank)[: max(1, len(pairs) // VAL_EVERY)])
+    logger.info(
+        "%s has no train/ and val/: %d of its %d images, chosen by a hash of their "
+        "names, are the split val",
+        data_dir,
+        len(val),
+        len(pairs),
+    )
+    return {
+        "train": [pair for pair in pairs if pair not in val],
+        "val": [pair for pair in pairs if pair in val],
+    }
+
+
+class _Line(NamedTuple):
+    """A line of a class list; `where` names it in messages."""
+
+    value: int
+    name: str
+    color: Color | None
+    where: str
 
 
 def read_classes(path: Path) -> LabelTable:
@@ -97,15 +172,25 @@ def read_classes(path: Path) -> LabelTable:
     Raises:
       InputError: the file is missing or a line of it is wrong.
     """
+    return _table(_read_lines(path), path)
+
+
+def _read_lines(path: Path) -> list[_Line]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"{path}: class list cannot be read ({error}); expected lines like "
             "'0, background'"
         ) from error
-    names, colors, raw_ids = [], [], {}
-    for number, line in enumerate(lines, start=1):
+    return _parse(text, path)
+
+
+def _parse(text: str, path: Path) -> list[_Line]:
+    lines: list[_Line] = []
+    values: dict[int, _Line] = {}
+    names: dict[str, _Line] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
         if not line.split("#")[0].strip():
             continue
         where = f"{path}: line {number} ({line.strip()!r})"
@@ -114,25 +199,82 @@ def read_classes(path: Path) -> LabelTable:
             raise InputError(
                 f"{where}: expected 'value, name' or 'value, name, red, green, blue'"
             )
-        raw, *color = (_byte(field, where) for field in (fields[0], *fields[2:]))
-        if raw in raw_ids:
-            raise InputError(f"{where}: value {raw} is listed twice")
-        if fields[1] == "void":
-            raw_ids[raw] = VOID
-            continue
-        if fields[1] in names:
-            raise InputError(f"{where}: class {fields[1]!r} is listed twice")
-        raw_ids[raw] = len(names)
-        names.append(fields[1])
-        colors.append(tuple(color))
-    if not names:
+        value, *color = (_byte(field, where) for field in (fields[0], *fields[2:]))
+        parsed = _Line(value, fields[1], tuple(color) or None, where)
+        if value in values:
+            raise InputError(
+                f"{where}: value {value} is listed twice, first as "
+                f"{values[value].name!r}; expected one name for each value"
+            )
+        if parsed.name != "void" and parsed.name in names:
+            raise InputError(
+                f"{where}: class {parsed.name!r} is listed twice, first with value "
+                f"{names[parsed.name].value}"
+            )
+        values[value] = names[parsed.name] = parsed
+        lines.append(parsed)
+    return lines
+
+
+def _table(lines: Iterable[_Line], path: Path) -> LabelTable:
+    classes = [line for line in lines if line.name != "void"]
+    if not classes:
         raise InputError(f"{path}: no class; expected lines like '0, background'")
-    defaults = default_colors(len(names))
+    defaults = default_colors(len(classes))
+    ids = {line.name: index for index, line in enumerate(classes)}
     return LabelTable(
-        names=tuple(names),
-        colors=tuple(c or d for c, d in zip(colors, defaults, strict=True)),
-        raw_ids=raw_ids,
+        names=tuple(ids),
+        colors=tuple(
+            line.color or default
+            for line, default in zip(classes, defaults, strict=True)
+        ),
+        raw_ids={line.value: ids.get(line.name, VOID) for line in lines},
     )
+
+
+def _train_ids(
+    lines: Iterable[_Line], path: Path, table: LabelTable
+) -> dict[Color, int]:
+    """Colour in RGB labels -> train id or `VOID`."""
+    colors: dict[Color, _Line] = {}
+    for line in lines:
+        if line.color is None:
+            raise InputError(
+                f"{line.where}: the labels are colour images; expected 'value, name, "
+                "red, green, blue'"
+            )
+        other = colors.setdefault(line.color, line)
+        if other.name != line.name:
+            raise InputError(
+                f"{line.where}: has the colour of {other.name!r}; the labels are colour "
+                "images, expected another colour for each class"
+            )
+    if not colors:
+        raise InputError(f"{path}: no class; expected lines like '0, background'")
+    return {color: table.raw_ids[line.value] for color, line in colors.items()}
+
+
+def _make_class_list(path: Path, labels: list[Path]) -> list[_Line]:
+    """Finds the classes in the labels and writes a class list for next time."""
+    text = infer_classes(labels)
+    lines = _parse(text, path)
+    try:
+        with whole_file(path) as scratch:
+            scratch.write_text(text, encoding="utf-8")
+    except InputError as error:  # a folder that may only be read
+        logger.warning("%s; goes on without", error)
+        done = "found"
+    else:
+        done = "written; put your own names there"
+    logger.info(
+        "%s: %s: %s, from %d labels",
+        path,
+        done,
+        ", ".join(f"{line.value} {line.name}" for line in lines[:12])
+        + (", ..." if len(lines) > 12 else ""),
+        len(labels),
+    )
+    return lines
 
 
 def _byte(text: str, where: str) -> int:

@@ -11,7 +11,7 @@ worker process is started; `source[i]` is called from several at a time.
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import grain
 import numpy as np
@@ -19,6 +19,8 @@ import numpy as np
 from segjax.data import transforms
 from segjax.data.border_weights import border_weights
 from segjax.data.labels import VOID
+from segjax.data.mixed_order import mixed_order
+from segjax.data.mixture import Part
 from segjax.data.source import Source, checked
 from segjax.data.transforms import Size
 from segjax.errors import InputError
@@ -37,6 +39,7 @@ def train_batches(
     elastic: float = 0.0,
     border_weight: tuple[float, float, int] | None = None,
     image_size: Size | None = None,
+    parts: Sequence[Part] = (),
     seed: int,
     start_step: int = 0,
     shard_index: int = 0,
@@ -64,6 +67,9 @@ def train_batches(
         the crop; None for no weights. The weights are those of the augmented label,
         with 1 for every class: class weights are the loss's to multiply by.
       image_size: `(height, width)` that scale 1 means; each example's own if None.
+      parts: of a source that joins several: where each lies and how often it is drawn
+        from (`mixed_order.py`); an epoch is each part's own then. Empty: all
+        examples equally often.
       seed: integer >= 0 that fixes order and augmentation.
       start_step: first step to yield.
       shard_index: which rows of the global batch to yield: shard `i` of `n` gets
@@ -107,7 +113,13 @@ def train_batches(
     )
     # Rows are chosen after the random steps: their seed is the row's index in the
     # endless global stream, whatever the shard.
-    stream = grain.MapDataset.source(Reading(source)).seed(seed).shuffle().repeat(None)
+    if parts:
+        _check_parts(parts, source)
+        order = mixed_order(parts, seed=seed).seed(seed)
+        stream = order.map(Reading(source).__getitem__)
+    else:
+        stream = grain.MapDataset.source(Reading(source)).seed(seed)
+        stream = stream.shuffle().repeat(None)
     stream = _ShardRows(
         stream.map(checked).random_map(augment),
         batch_size=batch_size,
@@ -327,6 +339,14 @@ def _padded(example, *, size):
         "image": transforms.pad_image(image, size),
         "label": transforms.pad_label(label, size),
     }
+
+
+def _check_parts(parts, source):
+    total = sum(part.count for part in parts)
+    if total != len(source):
+        raise InputError(
+            f"parts have {total} examples, the source {len(source)}; expected as many"
+        )
 
 
 def _check_source(source):

@@ -1,17 +1,15 @@
 """The report as one HTML page that needs nothing beside it: no network, no files."""
 
-import base64
-import hashlib
 import json
 import math
 import string
 from html import escape
-from importlib import resources
 from pathlib import Path
 
 from segjax.errors import InputError
 from segjax.report import units
 from segjax.report.comparison import METRICS, Comparison, Strategy
+from segjax.report.page_assets import asset, digest
 from segjax.report.page_markup import paragraph, swatch
 from segjax.report.page_tables import (
     border_lists,
@@ -71,8 +69,8 @@ def render_page(comparison: Comparison) -> str:
     sections = [section for section in sections if section[2]]
     names = ["tables.js"]
     names += ["classmaps.js", "panzoom.js", "viewer.js"] if comparison.image_ids else []
-    scripts = [_asset(name) for name in names]
-    return string.Template(_asset("report.html")).substitute(
+    scripts = [asset(name) for name in names]
+    return string.Template(asset("report.html")).substitute(
         title=escape(comparison.title),
         split=escape(comparison.split),
         command=escape(comparison.command),
@@ -82,8 +80,8 @@ def render_page(comparison: Comparison) -> str:
             f'<section id="{key}"><h2>{name}</h2>{body}</section>'
             for key, name, body in sections
         ),
-        style=_asset("report.css"),
-        policy=" ".join(_digest(script) for script in scripts),
+        style=asset("report.css"),
+        policy=" ".join(digest(script) for script in scripts),
         scripts="".join(f"<script>{script}</script>" for script in scripts),
     )
 
@@ -179,17 +177,6 @@ def _viewer(comparison: Comparison) -> str:
         )
     ]
     seed = comparison.strategies[0].seeds[0]
-    return string.Template(_asset("viewer.html")).substitute(
+    return string.Template(asset("viewer.html")).substitute(
         data=data, classes="".join(classes), seed=escape(str(seed))
     )
-
-
-def _asset(name: str) -> str:
-    folder = resources.files("segjax.report").joinpath("assets")
-    return folder.joinpath(name).read_text(encoding="utf-8")
-
-
-def _digest(script: str) -> str:
-    """Names a script for the content security policy, so that no other may run."""
-    digest = hashlib.sha256(script.encode("utf-8")).digest()
-    return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"

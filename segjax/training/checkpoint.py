@@ -384,6 +384,7 @@ def read(folder: Path, *, best: str | None = None) -> Saved:
 
 
 def _read_state(path: Path, step: int) -> Saved:
+    path = path.resolve()  # Orbax finds nothing at a relative path
     _silence_orbax()
     meta = checkpoint_folder.read_meta(path)
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
