@@ -7,13 +7,15 @@ from segjax import cli
 
 VERBS = {
     "models": "lists the networks with their parameters",
-    "data": "looks a data set over before a run does",
+    "data": "lists, prepares, checks and shows data sets",
+    "train": "trains a network on your own folder of images and labels",
     "evaluate": "scores a run on a split of its data set",
     "explain-score": "says where the difference between two scores comes from",
     "predict": "labels images with a run's network",
     "export": "writes a run's network as StableHLO or ONNX",
     "serve": "opens a page that labels images with runs' networks",
     "replay": "does the step again at which a run's loss was not finite",
+    "convert-weights": "writes PyTorch weights as safetensors for --init-from",
     "plan": "says what an experiment needs on a TPU slice, without a TPU",
 }
 """Each is the function of its name in the file of its name in `segjax.commands`."""
@@ -29,7 +31,7 @@ def main(args: list[str] | None = None) -> None:
     if verb in ("-h", "--help"):
         print("usage: python -m segjax VERB [--help] [OPTIONS]\n")
         for name, help_text in VERBS.items():
-            print(f"  {name:14} {help_text}")
+            print(f"  {name:15} {help_text}")
         return
     if verb not in VERBS:
         print(

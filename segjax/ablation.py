@@ -313,7 +313,7 @@ def _settings(config: Ablation, prepared: Experiment, first: Result) -> dict[str
         "biases": "yes",
         "initialisation": "He et al."
         if config.init_from is None
-        else f"from the run {config.init_from.name}",
+        else f"from {config.init_from.name}",
         "optimiser": f"{config.optimizer.upper()}, {rate}, momentum "
         f"{config.momentum:g}",
         "weight decay": f"{config.weight_decay:g}",

@@ -11,6 +11,7 @@ from flax import linen as nn
 from segjax.errors import InputError
 from segjax.models import encoders
 from segjax.models.decoders.fcn import FCNDecoder
+from segjax.models.decoders.fcn_head import FCNHead
 from segjax.models.decoders.segnet import SegNetDecoder
 from segjax.models.decoders.segnet_variants import (
     BilinearDecoder,
@@ -30,6 +31,7 @@ from segjax.models.fcn import FCN
 from segjax.models.full_resolution import FullResolutionNet
 from segjax.models.layers import Remat
 from segjax.models.patch_classifier import PatchClassifier
+from segjax.models.resnet import RESNET50, RESNET101, ResNet
 from segjax.models.segmenter import Segmenter
 
 _VGG16_SEGNET_STAGES = (
@@ -136,6 +138,14 @@ def _exact_fcn(stride, **variant):
     def build(num_classes, *, axis_name, **options):
         del axis_name  # no batch normalisation
         return FCN(num_classes, stride, **variant, **options)
+
+    return build
+
+
+def _fcn_resnet(blocks):
+    def build(num_classes, *, width, dropout, remat, **options):
+        encoder = ResNet(blocks, output_stride=8, width=width, remat=remat, **options)
+        return Segmenter(encoder, FCNHead(num_classes, dropout=dropout, **options))
 
     return build
 
@@ -261,6 +271,20 @@ MODELS: dict[str, ModelEntry] = {
         "1505.04366",
         deconvnet,
         Reference(21, 3, 251_805_653),
+    ),
+    "fcn_resnet50": ModelEntry(
+        "ResNet-50, stride 8",
+        "FCN head",
+        "after 1411.4038",
+        _fcn_resnet(RESNET50),
+        Reference(21, 3, 32_957_013),
+    ),
+    "fcn_resnet101": ModelEntry(
+        "ResNet-101, stride 8",
+        "FCN head",
+        "after 1411.4038",
+        _fcn_resnet(RESNET101),
+        Reference(21, 3, 51_949_141),
     ),
     # The lecture's two starting points: no way back is needed.
     "patch_classifier": ModelEntry(

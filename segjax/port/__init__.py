@@ -1,0 +1,1 @@
+"""Public checkpoints as segjax parameters: one table for each source architecture."""
