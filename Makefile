@@ -30,7 +30,7 @@ lint: $(READY)
 $(READY): pyproject.toml $(wildcard requirements*.txt)
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install -qq --upgrade pip
-	$(VENV)/bin/python -m pip install -qq --editable .[export,gigapixel,serve,video] -r requirements-dev.txt
+	$(VENV)/bin/python -m pip install -qq --editable .[export,gigapixel,hub,serve,video] -r requirements-dev.txt
 	# Its pins are too old and not needed: see requirements-export.txt.
 	$(VENV)/bin/python -m pip install -qq --no-deps jax2onnx==0.17.1
 	touch $@

@@ -29,7 +29,8 @@ class Config:
     """Name of the experiment; its runs go to `runs/<name>`."""
 
     dataset: str
-    """Name of the data set: street_scenes, camvid, isbi_em, folder."""
+    """Name of the data set (`python -m segjax data list`), or a .toml file that mixes
+    several."""
 
     model: str
     """Name of the network; `python -m segjax models` lists them."""
@@ -39,6 +40,9 @@ class Config:
 
     prepared_dir: Path | None = None
     """Where prepared records lie. None is TFDS_DATA_DIR or ~/tensorflow_datasets."""
+
+    taxonomy: str | None = None
+    """Table that maps the classes to others: a CSV or TSV file, or "urban"."""
 
     workdir: Path | None = None
     """Folder of the run. None is runs/<name>. A run found there is resumed."""
@@ -92,7 +96,8 @@ class Config:
     """Weight decay, on kernels only."""
 
     init_from: Path | None = None
-    """Folder of a run whose weights this one starts from, where names agree."""
+    """What this run starts from where layers agree: a run's folder, another library's
+    weights (.safetensors), or hub:ORG/REPO/FILE on the Hugging Face hub."""
 
     clip_norm: float | None = None
     """Largest norm of the gradient; None does not clip."""
@@ -132,6 +137,9 @@ class Config:
 
     remat: Remat = "none"
     """Maps that are computed twice instead of kept: those inside of "blocks"."""
+
+    cache: Literal["none", "memory"] = "none"
+    """Keep the decoded training and validation images in memory; they must fit."""
 
     bad_records: Literal["stop", "skip"] = "stop"
     """Bad training data: stop the run, or take the next good ones, and tell."""
@@ -238,6 +246,7 @@ def from_plain(values: dict[str, Any]) -> Config:
 _SMOKE = {
     "dataset": "street_scenes",
     "data_dir": None,
+    "taxonomy": None,
     "width": 0.125,
     "image_size": None,
     "elastic": 0.0,

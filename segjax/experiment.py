@@ -8,7 +8,7 @@ network and the recipe, trains, and scores.
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,15 @@ from segjax import class_weights, configuration, schedules, scoring
 from segjax.configuration import Config
 from segjax.data import pipeline
 from segjax.data.bad_records import SkipBad, skip_bad
+from segjax.data.cache import cached_splits
 from segjax.data.datasets import Dataset, open_dataset
+from segjax.data.mixture import Part
+from segjax.data.published import PUBLISHED
 from segjax.data.source import Source
 from segjax.errors import InputError
 from segjax.models.zoo import build_model, count_parameters
 from segjax.ops.normalization import IMAGENET_MEAN, IMAGENET_STD
+from segjax.port.files import is_checkpoint_file, load_checkpoint_file
 from segjax.report.panels import draw_panels
 from segjax.report.tables import Row, class_table, comparison_table
 from segjax.results import Result, read_result, write_result
@@ -141,7 +145,7 @@ def prepare(
         clip_norm=config.clip_norm,
     )
     # Raises for options that the pipeline cannot take.
-    train_batches(config, train, mesh=mesh).close()
+    train_batches(config, train, mesh=mesh, parts=dataset.parts).close()
     compile_train_step, compile_eval_step = parallel.COMPILE[config.parallel]
     experiment = Experiment(
         config=config,
@@ -187,26 +191,32 @@ def open_data(config: Config) -> Dataset:
     """Opens the data set of `config`; prepared records are written once, by one process.
 
     Raises:
-      InputError: a file or folder is wrong; the message says which.
+      InputError: a file or folder is wrong; the message says which. Or what is to be
+        kept in memory does not fit.
     """
-    skips = config.bad_records == "skip" and config.dataset in ("camvid", "folder")
-    return processes.first_before_others(
+    skips = config.bad_records == "skip" and config.dataset in {*PUBLISHED, "folder"}
+    dataset = processes.first_before_others(
         partial(
             open_dataset,
             config.dataset,
             data_dir=config.data_dir,
             prepared_dir=config.prepared_dir,
+            taxonomy=config.taxonomy,
             **{"max_bad": config.max_bad} if skips else {},
             **configuration.SMOKE_DATA if config.smoke else {},
         )
     )
+    if config.cache == "none":
+        return dataset
+    splits = cached_splits(dataset.splits, ("train", "val"))
+    return dataclasses.replace(dataset, splits=splits)
 
 
 def initial_state(experiment: Experiment, *, seed: int) -> TrainState:
     """The state a run starts from: random weights, or those of `init_from`.
 
     Raises:
-      InputError: `init_from` is not a run, or its weights do not fit.
+      InputError: `init_from` is no run and no file of tensors, or does not fit.
     """
     config = experiment.config
     state = create_state(
@@ -214,9 +224,14 @@ def initial_state(experiment: Experiment, *, seed: int) -> TrainState:
     )
     if config.init_from is None:
         return state
-    saved = checkpoint.read(config.init_from / "checkpoints")
+    if is_checkpoint_file(config.init_from):
+        own = {"params": state.params, "batch_stats": state.batch_stats}
+        source = load_checkpoint_file(config.init_from, own, network=config.model)
+    else:
+        saved = checkpoint.read(config.init_from / "checkpoints")
+        source = {"params": saved.params, "batch_stats": saved.batch_stats}
     try:
-        params, report = transfer(state.params, saved.params)
+        params, report = transfer(state.params, source["params"])
     except InputError as error:
         raise InputError(f"init_from {config.init_from}: {error}") from error
     logging.getLogger(__name__).info(
@@ -226,8 +241,8 @@ def initial_state(experiment: Experiment, *, seed: int) -> TrainState:
         ", ".join(report.kept) or "none",
         ", ".join(report.ignored) or "none",
     )
-    if state.batch_stats:
-        batch_stats, _ = transfer(state.batch_stats, saved.batch_stats)
+    if state.batch_stats and source.get("batch_stats"):
+        batch_stats, _ = transfer(state.batch_stats, source["batch_stats"])
         state = state.replace(batch_stats=batch_stats)
     ema_params = params if config.ema_decay is not None else None
     return state.replace(params=params, ema_params=ema_params)
@@ -326,7 +341,11 @@ def _train(
         initial_state(experiment, seed=config.seed),
         train_step=experiment.train_step,
         train_batches=partial(
-            train_batches, config, dataset.splits["train"], mesh=experiment.mesh
+            train_batches,
+            config,
+            dataset.splits["train"],
+            mesh=experiment.mesh,
+            parts=dataset.parts,
         ),
         evaluate_state=evaluate,
         learning_rate=experiment.learning_rate,
@@ -405,10 +424,10 @@ def score_split(
     )
 
 
-def main(config: Config) -> None:
+def main(config: Config, *, dataset: Dataset | None = None) -> None:
     """Runs one experiment and prints its scores, for a script's command line."""
     console = Console(quiet=not processes.is_first())
-    experiment = prepare(config)
+    experiment = prepare(config, dataset=dataset)
     result = train(experiment, console=console)
     config = experiment.config
     rows = [
@@ -428,10 +447,11 @@ def train_batches(
     start_step: int = 0,
     *,
     mesh: jax.sharding.Mesh | None = None,
+    parts: Sequence[Part] = (),
 ) -> Iterator[pipeline.Batch]:
     """The training batches of `config` from a step on: this process's rows of them.
 
-    Without a `mesh` all rows.
+    Without a `mesh` all rows. `parts` are the data set's, if it is a mixture.
     """
     return pipeline.train_batches(
         source,
@@ -443,6 +463,7 @@ def train_batches(
         elastic=config.elastic,
         border_weight=config.border_weight,
         image_size=config.image_size,
+        parts=parts,
         seed=config.seed,
         start_step=start_step,
         **({} if mesh is None else parallel.batch_share(mesh)),

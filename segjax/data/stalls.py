@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from segjax.data import pipeline, records
+from segjax.data import pipeline, prefetch, records
 from segjax.errors import InputError
 
 # The innermost of these functions on a thread's stack is what the thread does.
@@ -16,6 +16,7 @@ _STAGES = {
     records.decode.__code__: "decoding",
     pipeline.augment_row.__code__: "augmenting",
     pipeline.eval_row.__code__: "resizing",
+    prefetch.transfer.__code__: "transferring to the device",
 }
 _INPUT = "input"
 
@@ -25,8 +26,8 @@ class StallWatch:
 
     with StallWatch(60.0, console.print) as watch:
         for batch in watch.batches(train_batches):
-            with watch.stage("transfer to the device"):
-                batch = shard_batch(mesh, batch)
+            with watch.stage("evaluation"):
+                ...
 
     One thread looks on; what is watched costs two assignments. When one wait has
     lasted `seconds`, `report` is called, from that thread, with one line that names

@@ -67,11 +67,12 @@ def random_flip(example: Example, rng: np.random.Generator) -> Example:
     """
     if rng.random() >= 0.5:
         return dict(example)
-    return {
-        **example,
-        "image": example["image"][:, ::-1],
-        "label": example["label"][:, ::-1],
-    }
+    image = np.empty_like(example["image"], order="C")
+    # By channel: copying a view mirrored in its middle axis, as batching would, moves
+    # three bytes at a time and takes seven times as long.
+    for channel in range(3):
+        image[..., channel] = example["image"][:, ::-1, channel]
+    return {**example, "image": image, "label": example["label"][:, ::-1]}
 
 
 def random_scale_crop(
@@ -162,8 +163,12 @@ def deform(example: Example, grid: np.ndarray) -> Example:
     points[1] += np.arange(width)[None, :]
     image = np.empty(example["image"].shape, np.uint8)
     for channel in range(3):
+        plane = example["image"][..., channel]
+        if channel and np.array_equal(plane, example["image"][..., 0]):
+            image[..., channel] = image[..., 0]  # a grey image, say of a microscope
+            continue
         values = ndimage.map_coordinates(
-            example["image"][..., channel],
+            plane,
             points,
             output=np.float32,
             order=1,
@@ -318,4 +323,5 @@ def _resample_label(label, *, scaled, box):
             label.shape, scaled, box[:2], box[2:], strict=True
         )
     )
-    return label[rows[:, None], columns]
+    # Rows, then columns: ten times faster than picking every pixel by both.
+    return label[rows][:, columns]

@@ -1,10 +1,12 @@
 """fit(): trains, evaluates, logs and saves, in plain lines."""
 
+import contextlib
 import dataclasses
 import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +22,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from segjax.data.prefetch import Prefetched
 from segjax.data.stalls import StallWatch
 from segjax.errors import InputError
 from segjax.training import checkpoint, parallel, processes, replay
@@ -190,13 +193,22 @@ def fit(
             log = RunLog(
                 workdir, config=config, start_step=first, evaluated=not unevaluated
             )
-        with progress, StallWatch(stall_seconds, console.print) as watch:
+        with contextlib.ExitStack() as opened:
+            opened.enter_context(progress)
+            watch = opened.enter_context(StallWatch(stall_seconds, console.print))
             task = progress.add_task(
                 title, total=steps, completed=first, figures="compiling"
             )
             if unevaluated:
                 evaluate_and_save(state, first)
-            batches = watch.batches(train_batches(first))
+            ahead = opened.enter_context(
+                Prefetched(
+                    train_batches(first),
+                    partial(parallel.shard_batch, mesh),
+                    count=steps - first,
+                )
+            )
+            batches = watch.batches(ahead)
             for step in range(first + 1, steps + 1):
                 try:
                     with stop.interrupting():
@@ -204,8 +216,6 @@ def fit(
                 except Stopped:
                     save_and_stop(state, step - 1, unevaluated=False)
                     raise
-                with watch.stage("transfer to the device"):
-                    batch = parallel.shard_batch(mesh, batch)
                 state, sums = train_step(state, batch)
                 window.add(sums, images=len(batch["image"]))
                 progress.advance(task)

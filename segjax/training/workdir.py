@@ -25,6 +25,7 @@ FREE_FIELDS = frozenset(
         "parallel",
         "mesh",
         "remat",
+        "cache",
         "resume",
         "stall_seconds",
         "bad_records",
