@@ -3,8 +3,7 @@
 from collections.abc import Iterable
 
 import numpy as np
-from scipy import sparse
-from scipy.sparse import csgraph
+import scipy  # whole: it loads `sparse` on first use, which is at the end of a run
 
 from segjax.boundary_pixels import BoundaryPixels
 
@@ -15,7 +14,7 @@ def pairs_within(
     *,
     radius: float,
     size: tuple[int, int],
-) -> sparse.csr_array:
+) -> "scipy.sparse.csr_array":
     """The pairs of a predicted and a true pixel of one class, at most `radius` apart.
 
     Looks up every offset of every predicted pixel in a map of the true ones. The
@@ -52,13 +51,15 @@ def pairs_within(
         lookup[true_places[ours]] = -1
     indices = np.concatenate(neighbours)
     indptr = np.concatenate([[0], np.cumsum(degrees)]).astype(np.int32)
-    return sparse.csr_array(
+    return scipy.sparse.csr_array(
         (np.ones(indices.size, np.int8), indices, indptr),
         shape=(predicted.classes.size, true.classes.size),
     )
 
 
-def matched_one_to_one(pairs: sparse.csr_array) -> tuple[np.ndarray, np.ndarray]:
+def matched_one_to_one(
+    pairs: "scipy.sparse.csr_array",
+) -> tuple[np.ndarray, np.ndarray]:
     """Which rows and which columns a largest one-to-one choice of pairs covers.
 
     The largest flow from a source through rows, pairs and columns to a sink, one unit
@@ -76,17 +77,17 @@ def matched_one_to_one(pairs: sparse.csr_array) -> tuple[np.ndarray, np.ndarray]
     indices = np.concatenate(successors).astype(np.int32)
     degrees = [[0, rows], np.diff(pairs.indptr), np.ones(columns, int), [0]]
     indptr = np.concatenate(degrees).cumsum().astype(np.int32)
-    graph = sparse.csr_array(
+    graph = scipy.sparse.csr_array(
         (np.ones(indices.size, np.int32), indices, indptr), shape=(sink + 1, sink + 1)
     )
-    flow = csgraph.maximum_flow(graph, 0, sink, method="dinic").flow
+    flow = scipy.sparse.csgraph.maximum_flow(graph, 0, sink, method="dinic").flow
     sent = flow[[0]].toarray()[0, 1 : 1 + rows]
     # The flow against an edge is that along it with a minus.
     received = -flow[[sink]].toarray()[0, 1 + rows : sink]
     return sent > 0, received > 0
 
 
-def matched_to_any(pairs: sparse.csr_array) -> tuple[np.ndarray, np.ndarray]:
+def matched_to_any(pairs: "scipy.sparse.csr_array") -> tuple[np.ndarray, np.ndarray]:
     """Which rows and which columns occur in any pair."""
     columns = np.zeros(pairs.shape[1], bool)
     columns[pairs.indices] = True

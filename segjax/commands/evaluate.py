@@ -14,7 +14,7 @@ from segjax.report import evaluation_documents
 from segjax.report.evaluation_tables import evaluation_grids
 from segjax.report.figures import draw_confusion
 from segjax.report.tables import rich_table
-from segjax.training import parallel
+from segjax.training import parallel, processes
 
 
 def evaluate(
@@ -63,6 +63,7 @@ def evaluate(
             )
     if output is not None:
         evaluation_documents.check_folder(output)
+    processes.keep_compiled_programs(processes.Launch())
     result = evaluation.evaluate(
         run,
         split=split,

@@ -9,6 +9,7 @@ from segjax.commands import RUN_OPTION
 from segjax.errors import InputError
 from segjax.inference import export as exporting
 from segjax.inference.predictor import load_predictor
+from segjax.training import processes
 
 
 def export(
@@ -33,6 +34,7 @@ def export(
         dynamic for StableHLO and 1 for ONNX.
       platforms: that a StableHLO file can run on.
     """
+    processes.keep_compiled_programs(processes.Launch())
     predictor = load_predictor(run)
     if image_size is None and predictor.image_size is None:
         raise InputError(

@@ -21,7 +21,7 @@ from segjax.inference.predictor import load_predictor
 from segjax.inference.stream import Maps
 from segjax.inference.video_files import open_video
 from segjax.inference.windows import Blend
-from segjax.training import parallel
+from segjax.training import parallel, processes
 
 
 def predict(
@@ -87,6 +87,7 @@ def predict(
     """
     if window is not None and tile is not None:
         raise InputError("window and tile exclude each other")
+    processes.keep_compiled_programs(processes.Launch())
     devices = parallel.open_mesh(mesh) if mesh else None
     predictors = [load_predictor(folder, mesh=devices) for folder in run]
     views = Views(native_size, window, overlap, blend, tile, context, scales, flip)

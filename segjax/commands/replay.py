@@ -10,7 +10,7 @@ from rich.console import Console
 
 from segjax import configuration, experiment
 from segjax.errors import InputError
-from segjax.training import parallel
+from segjax.training import parallel, processes
 from segjax.training import replay as kept
 
 
@@ -31,6 +31,7 @@ def replay(file: Path) -> None:
         ) from error
     # The state is in the file; what it was started from may be gone.
     config = dataclasses.replace(configuration.from_plain(values), init_from=None)
+    processes.keep_compiled_programs(processes.Launch())
     prepared = experiment.prepare(config)
     like = experiment.initial_state(prepared, seed=config.seed)
     step, state, batch = kept.read(file, like)

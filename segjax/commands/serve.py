@@ -49,6 +49,7 @@ def serve(
     from segjax.serve.labeller import Labeller
     from segjax.serve.runs import load_runs
     from segjax.serve.uploads import Limits
+    from segjax.training import processes
 
     for name, value in {
         "max-megabytes": max_megabytes,
@@ -63,6 +64,7 @@ def serve(
         native_pixels=round(max_native_megapixels * 1e6),
     )
     console = Console()
+    processes.keep_compiled_programs(processes.Launch())
     with bind(host, port) as listener:
         runs = load_runs(list(itertools.chain(*run)))
         for served in runs:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import ndimage
+import scipy  # whole: it loads `ndimage` on first use
 
 from segjax.data.labels import VOID
 
@@ -53,16 +53,18 @@ def border_weights(
     weights = labelled.astype(np.float32)
     if class_weights is not None:
         weights[labelled] = np.asarray(class_weights, np.float32)[label[labelled]]
-    cells, _ = ndimage.label(label == cell_class)
+    cells, _ = scipy.ndimage.label(label == cell_class)
     nearest = np.full(label.shape, np.inf, np.float32)
     second = nearest.copy()
     reach = int(np.ceil(_REACH * sigma))
-    for number, (rows, columns) in enumerate(ndimage.find_objects(cells), start=1):
+    for number, (rows, columns) in enumerate(
+        scipy.ndimage.find_objects(cells), start=1
+    ):
         box = (
             slice(max(0, rows.start - reach), rows.stop + reach),
             slice(max(0, columns.start - reach), columns.stop + reach),
         )
-        distance = ndimage.distance_transform_edt(cells[box] != number)
+        distance = scipy.ndimage.distance_transform_edt(cells[box] != number)
         distance = distance.astype(np.float32)
         second[box] = np.minimum(second[box], np.maximum(nearest[box], distance))
         nearest[box] = np.minimum(nearest[box], distance)

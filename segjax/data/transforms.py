@@ -12,8 +12,8 @@ widens when it reduces (no aliasing), the label by the pixel that holds the cent
 """
 
 import numpy as np
+import scipy  # whole: it loads `ndimage` on first use
 from PIL import Image
-from scipy import ndimage
 
 from segjax.data.labels import VOID
 from segjax.data.source import Example
@@ -167,7 +167,7 @@ def deform(example: Example, grid: np.ndarray) -> Example:
         if channel and np.array_equal(plane, example["image"][..., 0]):
             image[..., channel] = image[..., 0]  # a grey image, say of a microscope
             continue
-        values = ndimage.map_coordinates(
+        values = scipy.ndimage.map_coordinates(
             plane,
             points,
             output=np.float32,
@@ -208,7 +208,7 @@ def _spline_weights(points: int, side: int) -> np.ndarray:
     where = np.linspace(0, points - 1, side)[None]
     return np.stack(
         [
-            ndimage.map_coordinates(unit, where, order=3, mode="mirror")
+            scipy.ndimage.map_coordinates(unit, where, order=3, mode="mirror")
             for unit in np.eye(points)
         ],
         axis=1,

@@ -18,6 +18,7 @@ import functools
 import chex
 import jax
 import jax.numpy as jnp
+from jax import export, lax
 
 
 def max_pool_with_switches(
@@ -123,8 +124,7 @@ def pack_switches(switches: jax.Array) -> jax.Array:
     num_bytes = -(-channels // 4)
     padded = jnp.pad(switches, [(0, 0)] * 3 + [(0, 4 * num_bytes - channels)])
     quads = padded.reshape(*switches.shape[:-1], num_bytes, 4)
-    first, second, third, fourth = (quads[..., j] for j in range(4))
-    return first | second << 2 | third << 4 | fourth << 6
+    return lax.platform_dependent(quads, cpu=_joined_by_or, default=_joined)
 
 
 def unpack_switches(packed: jax.Array, *, channels: int) -> jax.Array:
@@ -147,8 +147,34 @@ def unpack_switches(packed: jax.Array, *, channels: int) -> jax.Array:
             f"{channels} channels pack into {-(-channels // 4)} bytes, "
             f"got an array of shape {packed.shape}"
         )
-    quads = jnp.stack([(packed >> 2 * j) & 3 for j in range(4)], axis=-1)
+    quads = lax.platform_dependent(packed, cpu=_parted_by_or, default=_parted)
     return quads.reshape(*packed.shape[:-1], -1)[..., :channels]
+
+
+def _joined(quads):
+    """Four switches to a byte, `[b h w n 4]` to `[b h w n]`."""
+    first, second, third, fourth = (quads[..., j] for j in range(4))
+    return first | second << 2 | third << 4 | fourth << 6
+
+
+def _parted(packed):
+    """Undoes `_joined`."""
+    return jnp.stack([(packed >> 2 * j) & 3 for j in range(4)], axis=-1)
+
+
+# XLA:CPU fuses both forms above into the unpooling, which then pools anew and takes
+# switches apart for each of its pixels: 12 to 27 times slower than bytes, and the
+# pooling's input stays in memory until then. It fuses no reduction into a loop that
+# uses its result more than once; so bytes and switches are written here, a sum of bits.
+def _joined_by_or(quads):
+    shifts = lax.broadcasted_iota(jnp.uint8, (1, 1, 1, 1, 4), 4) * 2
+    return lax.reduce_or(quads << shifts, (4,))
+
+
+def _parted_by_or(packed):
+    shifts = lax.broadcasted_iota(jnp.uint8, (1, 1, 1, 1, 4, 1), 4) * 2
+    bits = lax.broadcasted_iota(jnp.uint8, (1, 1, 1, 1, 1, 2), 5) + 1
+    return lax.reduce_or((packed[..., None, None] >> shifts) & bits, (5,))
 
 
 # `size` is an argument of its own because the backward pass needs it, and everything
@@ -156,16 +182,23 @@ def unpack_switches(packed: jax.Array, *, channels: int) -> jax.Array:
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def _max_pool(x, size, pooled_size):
     del size
-    # Padding is the smallest value and comes after a pixel of the image in every
-    # window, so a comparison that keeps the earlier of two equals never selects it.
-    pooled, *others = _window_pixels(x, pooled_size, fill=-jnp.inf)
+    return _by_windows(_largest, x, pooled_size, fill=-jnp.inf)
+
+
+def _largest(pixels):
+    """The maximum of each window and its position, from pixels by position."""
+    dtype = pixels[0].dtype
+    # Exact, and XLA:CPU's loops over narrower types are several times slower.
+    wide = jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
+    pooled = pixels[0].astype(wide)
     switches = jnp.zeros(pooled.shape, jnp.uint8)
-    for code, candidate in enumerate(others, start=1):
+    for code in sorted(pixels)[1:]:
+        candidate = pixels[code].astype(wide)
         # "Not at most" instead of "greater": true for a NaN candidate, too.
         wins = ~(candidate <= pooled) & ~jnp.isnan(pooled)
         pooled = jnp.where(wins, candidate, pooled)
         switches = jnp.where(wins, jnp.uint8(code), switches)
-    return pooled, switches
+    return pooled.astype(dtype), switches
 
 
 def _max_pool_forward(x, size, pooled_size):
@@ -187,6 +220,9 @@ def _max_unpool(x, switches, size):
     codes = jnp.arange(4, dtype=jnp.uint8).reshape(1, 1, 2, 1, 2, 1)
     chosen = switches[:, :, None, :, None, :] == codes
     blocks = jnp.where(chosen, x[:, :, None, :, None, :], jnp.zeros((), x.dtype))
+    # The TPU's compiler moves the reshape before the comparison otherwise, and writes
+    # switches and values in the size of the maps, too.
+    blocks = lax.optimization_barrier(blocks)
     maps = blocks.reshape(batch, 2 * height, 2 * width, channels)
     return _cut_or_fill(maps, size, fill=0)
 
@@ -197,29 +233,80 @@ def _max_unpool_forward(x, switches, size):
 
 def _max_unpool_backward(size, switches, gradient):
     del size
-    gathered = jnp.zeros(switches.shape, gradient.dtype)
-    pixels = _window_pixels(gradient, switches.shape[1:3], fill=0)
-    for code, pixel in enumerate(pixels):
+    pooled_size = switches.shape[1:3]
+    return _by_windows(_chosen, gradient, pooled_size, switches, fill=0), None
+
+
+def _chosen(pixels, switches):
+    """The pixel of each window that its switch names, zero where there is none."""
+    gathered = jnp.zeros(switches.shape, pixels[0].dtype)
+    for code, pixel in pixels.items():
         gathered = jnp.where(switches == code, pixel, gathered)
-    return gathered, None
+    return gathered
 
 
 _max_unpool.defvjp(_max_unpool_forward, _max_unpool_backward)
 
 
-def _window_pixels(x, pooled_size, *, fill):
-    """The pixels at positions 0, 1, 2 and 3 of all windows, each `[b *pooled_size c]`.
+def _by_windows(function, maps, pooled_size, *pooled, fill):
+    """Calls a function on the pixels of all windows of `maps`.
 
-    Strided slices, filled up one by one: filling up `x` itself would copy it.
+    Windows that the border cuts are calls of their own with fewer pixels: filled up
+    they would put a branch into the loop over all pixels, which XLA:CPU does not
+    vectorise then. Only where the size is left open, in `jax.export`, nobody knows
+    whether there are any.
+
+    Args:
+      function: `(pixels, *pooled) -> arrays`, pixels `[b i j c]` by position 0..3.
+      maps: `[b h w c]`; a row or column beyond the last window is ignored.
+      pooled_size: rows and columns of windows, `h'` and `w'`.
+      *pooled: more arrays `[b h' w' c]` for the function.
+      fill: pixels beyond the border of maps whose size is left open. The smallest
+        value is never a maximum: it comes after a pixel of the image in every window.
+
+    Returns:
+      What the function returns, put together to `[b h' w' c]`.
     """
-    return [
-        _cut_or_fill(x[:, dy::2, dx::2], pooled_size, fill=fill)
-        for dy in range(2)
-        for dx in range(2)
-    ]
+    height, width = maps.shape[1:3]
+    if export.is_symbolic_dim(height) or export.is_symbolic_dim(width):
+        # Filled up one by one: filling up the maps themselves would copy them.
+        pixels = [maps[:, dy::2, dx::2] for dy in range(2) for dx in range(2)]
+        filled = [_cut_or_fill(p, pooled_size, fill=fill) for p in pixels]
+        return function(dict(enumerate(filled)), *pooled)
+    rows = []
+    for i, ys in _runs_of_windows(height, pooled_size[0]):
+        columns = []
+        for j, xs in _runs_of_windows(width, pooled_size[1]):
+            pixels = {
+                2 * dy + dx: maps[:, y, x]
+                for dy, y in enumerate(ys)
+                for dx, x in enumerate(xs)
+            }
+            columns.append(function(pixels, *(p[:, i, j] for p in pooled)))
+        rows.append(_concatenated(columns, axis=2))
+    return _concatenated(rows, axis=1)
+
+
+def _runs_of_windows(side, pooled_side):
+    """Windows along a side with equally many pixels each, and where these are.
+
+    Pairs of a slice of the windows and the slices of their first and second pixels: the
+    whole windows, and one that the border cuts to its first pixel.
+    """
+    whole = min(side // 2, pooled_side)
+    if whole:
+        end = 2 * whole
+        yield slice(0, whole), (slice(0, end, 2), slice(1, end, 2))
+    if whole < pooled_side:
+        yield slice(whole, pooled_side), (slice(2 * whole, side, 2),)
+
+
+def _concatenated(parts, axis):
+    """Puts pytrees of arrays together along an axis."""
+    return jax.tree.map(lambda *arrays: jnp.concatenate(arrays, axis), *parts)
 
 
 def _cut_or_fill(x, size, *, fill):
     """Cuts or adds rows at the bottom and columns at the right to reach `size`."""
     after = [0, size[0] - x.shape[1], size[1] - x.shape[2], 0]
-    return jax.lax.pad(x, jnp.asarray(fill, x.dtype), [(0, n, 0) for n in after])
+    return lax.pad(x, jnp.asarray(fill, x.dtype), [(0, n, 0) for n in after])

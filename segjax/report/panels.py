@@ -4,9 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
 from segjax.data.labels import VOID, LabelTable, colorize
 from segjax.whole_file import whole_file
@@ -49,6 +46,12 @@ def draw_panels(
     Raises:
       InputError: the file cannot be written.
     """
+    # Here, because it is slow to load: every experiment imports this file, and none
+    # draws before it has trained.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
     columns: list[tuple[str, list[np.ndarray]]] = [
         ("image", list(images)),
         ("label", [colorize(label, table) for label in labels]),

@@ -1,4 +1,5 @@
 import itertools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -297,3 +298,30 @@ def test_packing_round_trip(channels):
 def test_unpacking_a_wrong_number_of_channels():
     with pytest.raises(ValueError, match=r"9 channels pack into 3 bytes.*1, 1, 2\)"):
         unpack_switches(jnp.zeros((1, 1, 1, 2), jnp.uint8), channels=9)
+
+
+def test_other_platforms_pack_the_same_bytes(monkeypatch):
+    switches = np.random.default_rng(0).integers(0, 4, (1, 2, 3, 10)).astype(np.uint8)
+    packed = pack_switches(switches)
+    unpacked = unpack_switches(packed, channels=10)
+    monkeypatch.setattr(
+        jax.lax, "platform_dependent", lambda *args, cpu, default: default(*args)
+    )
+    np.testing.assert_array_equal(pack_switches(switches), packed)
+    np.testing.assert_array_equal(unpack_switches(packed, channels=10), unpacked)
+
+
+def test_the_program_keeps_packed_bytes_and_not_the_input_until_it_unpools():
+    def use(x, values):
+        pooled, switches = max_pool_with_switches(x)
+        switches = unpack_switches(pack_switches(switches), channels=8)
+        return pooled, max_unpool(values, switches, size=x.shape[1:3])
+
+    x, values = jnp.zeros((1, 12, 16, 8)), jnp.zeros((1, 6, 8, 8))
+    program = jax.jit(use).lower(x, values).compile().as_text()
+    lines = program[program.index("\nENTRY") :].splitlines()
+    (name,) = [line.split()[0] for line in lines if " parameter(0)" in line]
+    used = re.compile(rf"[( ]{re.escape(name)}[,)]")
+    results = {line.split()[2] for line in lines if used.search(line)}
+    assert any(result.startswith("u8[1,6,8,2]") for result in results), results
+    assert not any("12,16" in result for result in results), results
