@@ -101,7 +101,8 @@ def ending_together() -> Iterator[None]:
     or somebody kills it, a line of that kind is the last on standard error, too. Alone,
     a process does nothing here.
     """
-    if jax.process_count() == 1:
+    # Not `process_count`: it starts the devices, which `plan` still has to choose.
+    if not jax.distributed.is_initialized():
         yield
         return
     me = f"process {jax.process_index()} of {jax.process_count()}"
