@@ -23,6 +23,7 @@ labels count by the colours, which every line then needs; their values are not r
 Without `classes.txt`, `inferred_classes.py` finds the classes and writes the file.
 """
 
+import contextlib
 import hashlib
 import logging
 from collections.abc import Iterable
@@ -73,7 +74,7 @@ class SegmentationFolder(tfds.core.ShardBasedBuilder, skip_registration=True):
         else:
             lines = _make_class_list(path, labels)
         table = _table(lines, path)
-        if not (labels and is_color_image(labels[0])):
+        if not _hold_colors(labels):
             return paired_images_config(
                 data_dir, splits, table, max_bad=max_bad, read_label=read_any_label
             )
@@ -126,6 +127,14 @@ def find_pairs(data_dir: Path) -> dict[str, list[Pair]]:
         split: match_by_name(folder / "images", _labels(folder))
         for split, folder in parts.items()
     }
+
+
+def _hold_colors(labels: Iterable[Path]) -> bool:
+    """Whether the first label that can be read has colours; others are told later."""
+    for path in labels:
+        with contextlib.suppress(InputError):
+            return is_color_image(path)
+    return False
 
 
 def _labels(folder: Path) -> Path:

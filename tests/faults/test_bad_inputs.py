@@ -345,10 +345,13 @@ CHECKPOINT = "run/checkpoints/1"
 
 DATA = {
     "no folder": (nothing, use("folder", "gone"), "gone: no such folder"),
-    "no class list": (
-        remove("folder/classes.txt"),
+    "no class list, and labels with a gap": (
+        both(
+            remove("folder/classes.txt"),
+            write(LABEL, np.full((24, 32), 7, np.uint8)),
+        ),
         FOLDER,
-        "class list cannot be read",
+        r"1\.png: label value 7, but no label has the value \d",
     ),
     "class list is binary": (
         write("folder/classes.txt", b"\xff\xfe0"),
@@ -395,7 +398,7 @@ DATA = {
     "label has colours": (
         write(LABEL, np.zeros((24, 32, 3), np.uint8)),
         FOLDER,
-        "label has pixel mode RGB",
+        r"classes\.txt: line 1 .*: the labels are colour images; expected 'value, name, red",
     ),
     "label has 16 bits": (
         write(LABEL, GREY.astype(np.uint16)),
@@ -499,7 +502,7 @@ OPTIONS = {
     "no such action": (
         nothing,
         verb("data", "chek", "folder"),
-        "invalid choice 'chek'",
+        "chek.* list, prepare, check, show",
     ),
     "no such data set to check": (
         nothing,
