@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import scipy.ndimage
+import scipy  # whole: it loads `ndimage` on first use
 import tensorflow_datasets as tfds
 
 from segjax.data import records
