@@ -44,12 +44,11 @@ def cross_entropy(
     # value and in the gradient.
     logits = jnp.where(labelled[..., None], logits.astype(jnp.float32), 0.0)
     target = jnp.where(labelled, label.astype(jnp.int32), 0)
-    classes = jnp.arange(num_classes, dtype=jnp.int32)
-    is_target = target[..., None] == classes[None, None, None, :]
-    # A masked sum, not a gather: the gradient of a gather is a scatter.
-    log_likelihood = jnp.sum(
-        jnp.where(is_target, logits, 0.0), axis=-1
-    ) - jax.nn.logsumexp(logits, axis=-1)
+    # A TPU has the classes first in memory (`segjax.ops.class_scores`); left to itself,
+    # its compiler would move them.
+    log_likelihood = jax.lax.platform_dependent(
+        logits, target, tpu=_classes_first, default=_log_likelihood
+    )
     if class_weights is None and pixel_weights is None:
         total = -jnp.sum(jnp.where(labelled, log_likelihood, 0.0))
         return total, jnp.sum(labelled, dtype=jnp.int32).astype(jnp.float32)
@@ -64,3 +63,15 @@ def cross_entropy(
         weight = weight * pixel_weights.astype(jnp.float32)
     weight = jnp.where(labelled, weight, 0.0)
     return -jnp.sum(weight * log_likelihood), jnp.sum(weight)
+
+
+def _log_likelihood(logits, target, axis=-1):
+    classes = jax.lax.broadcasted_iota(jnp.int32, logits.shape, axis % logits.ndim)
+    is_target = jnp.expand_dims(target, axis) == classes
+    # A masked sum, not a gather: the gradient of a gather is a scatter.
+    of_target = jnp.sum(jnp.where(is_target, logits, 0.0), axis=axis)
+    return of_target - jax.nn.logsumexp(logits, axis=axis)
+
+
+def _classes_first(logits, target):
+    return _log_likelihood(jnp.moveaxis(logits, -1, 0), target, axis=0)

@@ -8,8 +8,11 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.linen.dtypes import promote_dtype
+from jax.ad_checkpoint import checkpoint_name
 
 from segjax.errors import InputError
+from segjax.ops.class_scores import class_scores
 from segjax.ops.convolution import conv_general_dilated
 from segjax.ops.resampling import bilinear_kernel
 from segjax.ops.transposed_convolution import conv_transpose
@@ -33,6 +36,36 @@ def run_block(
     if remat not in ("none", "blocks"):
         raise InputError(f"remat is {remat!r}, expected none or blocks")
     return (nn.remat(function) if remat == "blocks" else function)(module, x)
+
+
+def run_level(
+    function: Callable[[nn.Module, jax.Array], Any],
+    module: nn.Module,
+    x: jax.Array,
+    *,
+    remat: Remat,
+) -> Any:
+    """`run_block` for a decoder's level: enlarge, join, `ConvNormAct`.
+
+    Without `remat`, too, the backward pass enlarges and joins again: only what
+    `ConvNormAct` convolved is kept. The enlarged map is among the largest there are, and
+    cheap.
+    """
+    if remat == "none":
+        return nn.remat(function, policy=_is_kept)(module, x)
+    return run_block(function, module, x, remat=remat)
+
+
+_CONVOLVED = "convolved"
+
+
+def _is_kept(primitive, *inputs, **parameters):
+    if primitive.name == "name":
+        return parameters["name"] == _CONVOLVED
+    # Statistics of the channels, which take a pass over the map or all devices.
+    if primitive.name == "reduce_sum":
+        return inputs[0].ndim - len(parameters["axes"]) == 1
+    return primitive.name == "psum"
 
 
 def check_maps(name: str, x: jax.Array, shape: str) -> None:
@@ -79,11 +112,33 @@ Conv = functools.partial(
 )
 
 
+class Classifier(nn.Module):
+    """1x1 convolution to float32 class scores: `[b h w c] -> [b h w num_classes]`.
+
+    Parameters and numbers are those of `Conv(num_classes, (1, 1))` on `x` in float32.
+    """
+
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = (1, 1, x.shape[-1], self.num_classes)
+        kernel = self.param("kernel", he_normal, shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (self.num_classes,))
+        return class_scores(x, kernel[0, 0]) + bias.reshape(1, 1, 1, -1)
+
+
+def _promote_constant_bias(x, kernel, bias, *, dtype):
+    return promote_dtype(x, kernel, jax.lax.stop_gradient(bias), dtype=dtype)
+
+
 class ConvNormAct(nn.Module):
     """Convolution, then batch normalisation and activation, each optional.
 
     `[b h w c] -> [b h' w' features]`. Batch statistics are float32 whatever
-    `dtype` is; `axis_name` synchronises them over a pmapped axis.
+    `dtype` is; `axis_name` synchronises them over a pmapped axis. They take the
+    convolution's bias out again, so its gradient is 0, and here exactly so, without the
+    pass over the map that its rounding errors would cost.
 
     With `padding` "SAME" the output has the input's size divided by `stride`,
     rounded up; `kernel_size - 1` zeros are put around the input, half of them on
@@ -114,8 +169,12 @@ class ConvNormAct(nn.Module):
             feature_group_count=self.groups,
             padding={"SAME": [around, around], "VALID": "VALID"}[self.padding],
             dtype=self.dtype,
+            promote_dtype=(
+                _promote_constant_bias if self.norm and train else promote_dtype
+            ),
             name="conv",
         )(x)
+        x = checkpoint_name(x, _CONVOLVED)
         if self.norm:
             x = nn.BatchNorm(
                 use_running_average=not train,

@@ -72,7 +72,7 @@ def conv_transpose(
             f"{size[0]}x{size[1]}"
         )
     if kernel.shape[:2] == (stride, stride) and padding == output_padding == 0:
-        return _subpixel_conv_transpose(x, kernel, stride, padding, size)
+        return _tiled_conv_transpose(x, kernel, stride, size)
     return _conv_transpose(x, kernel, stride, padding, size)
 
 
@@ -124,6 +124,42 @@ def _subpixel_conv_transpose(x, kernel, stride, padding, size):
         for target, side in zip(size, maps.shape[1:3], strict=True)
     ]
     return lax.pad(maps, jnp.zeros((), maps.dtype), [(0, 0, 0), *cuts, (0, 0, 0)])
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _tiled_conv_transpose(x, kernel, stride, size):
+    """One where the copies of the kernel lie side by side."""
+    static = {"stride": stride, "padding": 0, "size": size}
+    # Elsewhere the product of matrices is faster; the TPU's compiler writes its result
+    # in a layout of its own and copies it, and so with its gradient.
+    return lax.platform_dependent(
+        x,
+        kernel,
+        tpu=functools.partial(_dilated_conv_transpose, **static),
+        default=functools.partial(_subpixel_conv_transpose, **static),
+    )
+
+
+def _tiled_conv_transpose_forward(x, kernel, stride, size):
+    return _tiled_conv_transpose(x, kernel, stride, size), (x, kernel)
+
+
+def _tiled_conv_transpose_backward(stride, size, residuals, gradient):
+    def gradients(function):
+        function = functools.partial(function, stride=stride, padding=0, size=size)
+        return lambda x, kernel, gradient: jax.vjp(function, x, kernel)[1](gradient)
+
+    return lax.platform_dependent(
+        *residuals,
+        gradient,
+        tpu=gradients(_dilated_conv_transpose),
+        default=gradients(_subpixel_conv_transpose),
+    )
+
+
+_tiled_conv_transpose.defvjp(
+    _tiled_conv_transpose_forward, _tiled_conv_transpose_backward
+)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from segjax.models.features import Features
-from segjax.models.layers import Conv, ConvNormAct, Remat, run_block
+from segjax.models.layers import Conv, ConvNormAct, Remat, run_level
 
 
 class SegNetDecoder(nn.Module):
@@ -34,7 +34,7 @@ class SegNetDecoder(nn.Module):
       norm: batch normalisation after every convolution but the classifier.
       dtype: of the computation; the classifier is float32.
       axis_name: pmapped axis over which batch statistics are synchronised.
-      remat: what the backward pass computes again; a level's convolutions are a block.
+      remat: what the backward pass computes again; a level is a block.
     """
 
     num_classes: int
@@ -52,6 +52,8 @@ class SegNetDecoder(nn.Module):
         )
 
         def level(_, x, stage, stride):
+            x = features.unpool(x, stride)
+            stride //= 2
             for j, channels in enumerate(stage, start=1):
                 x = convolution(channels, name=f"conv{stride}_{j}")(x, train=train)
             return x
@@ -62,10 +64,9 @@ class SegNetDecoder(nn.Module):
             if x.shape[-1] != features.channels(stride):
                 match = convolution(features.channels(stride), 1, name=f"match{stride}")
                 x = match(x, train=train)
-            x = features.unpool(x, stride)
-            stride //= 2
             block = partial(level, stage=stage, stride=stride)
-            x = run_block(block, self, x, remat=self.remat)
+            x = run_level(block, self, x, remat=self.remat)
+            stride //= 2
         x = x.astype(jnp.float32)
         kernel = (self.classifier_kernel_size, self.classifier_kernel_size)
         return Conv(self.num_classes, kernel, name="classifier")(x)

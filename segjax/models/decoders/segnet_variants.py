@@ -9,12 +9,21 @@ normalisation; `segjax.report.published` says where its counts do not follow fro
 these layers.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from segjax.models.features import Features
-from segjax.models.layers import Conv, ConvNormAct, ConvTranspose, bilinear_init
+from segjax.models.layers import (
+    Classifier,
+    Conv,
+    ConvNormAct,
+    ConvTranspose,
+    bilinear_init,
+    run_level,
+)
 from segjax.ops.resampling import crop_to, resize_bilinear
 
 
@@ -67,25 +76,27 @@ class SegNetBasicDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> jax.Array:
-        stride = features.max_stride
-        x = features.maps[stride]
-        while stride > 1:
-            x = features.unpool(x, stride)
-            stride //= 2
+        def level(_, x, stride):
             channels = x.shape[-1]
-            x = ConvNormAct(
+            convolution = ConvNormAct(
                 channels,
                 kernel_size=7,
                 groups=channels if self.single_channel else 1,
                 activation=None,
                 dtype=self.dtype,
                 axis_name=self.axis_name,
-                name=f"conv{stride}_1",
-            )(x, train=train)
+                name=f"conv{stride // 2}_1",
+            )
+            return convolution(features.unpool(x, stride), train=train)
+
+        stride = features.max_stride
+        x = features.maps[stride]
+        while stride > 1:
+            x = run_level(partial(level, stride=stride), self, x, remat="none")
+            stride //= 2
             if self.addition:
                 x = x + features.maps[stride]
-        x = x.astype(jnp.float32)
-        return Conv(self.num_classes, (1, 1), name="classifier")(x)
+        return Classifier(self.num_classes, name="classifier")(x)
 
 
 class ScoreNeck(nn.Module):
@@ -150,5 +161,4 @@ class FCNBasicDecoder(nn.Module):
                 x = x + features.pooled[stride]
         if self.reduction:
             return x
-        x = x.astype(jnp.float32)
-        return Conv(self.num_classes, (1, 1), name="classifier")(x)
+        return Classifier(self.num_classes, name="classifier")(x)

@@ -22,6 +22,7 @@ from flax import linen as nn
 from segjax.errors import InputError
 from segjax.models.features import Features
 from segjax.models.layers import (
+    Classifier,
     Conv,
     ConvNormAct,
     ConvTranspose,
@@ -230,8 +231,7 @@ class StrategyDecoder(nn.Module):
             widths = [channels] * (self.convolutions - 1) + [onward]
             block = functools.partial(level, widths=widths, stride=stride)
             x = run_block(block, self, x, remat=self.remat)
-        x = x.astype(jnp.float32)
-        return Conv(self.num_classes, (1, 1), name="classifier")(x)
+        return Classifier(self.num_classes, name="classifier")(x)
 
 
 def _check_joint(x, kept, stride, *, also_channels):

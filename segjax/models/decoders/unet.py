@@ -9,12 +9,12 @@ from flax import linen as nn
 from segjax.errors import InputError
 from segjax.models.features import Features
 from segjax.models.layers import (
-    Conv,
+    Classifier,
     ConvNormAct,
     ConvTranspose,
     Padding,
     Remat,
-    run_block,
+    run_level,
 )
 from segjax.ops.resampling import crop_to
 
@@ -37,7 +37,7 @@ class UNetDecoder(nn.Module):
       padding: of the 3x3 convolutions; the encoder's.
       dtype: of the computation; the classifier is float32.
       axis_name: pmapped axis over which batch statistics are synchronised.
-      remat: what the backward pass computes again; a level's convolutions are a block.
+      remat: what the backward pass computes again; a level is a block.
     """
 
     num_classes: int
@@ -58,7 +58,13 @@ class UNetDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> jax.Array:
-        def convolve(_, x, channels, stride):
+        def level(_, x, stride):
+            skip = features.maps[stride]
+            channels = skip.shape[-1]
+            x = ConvTranspose(
+                channels, kernel_size=2, stride=2, dtype=self.dtype, name=f"up{stride}"
+            )(x)
+            x = join(skip, x, stride)
             for j in (1, 2):
                 x = ConvNormAct(
                     channels,
@@ -75,16 +81,8 @@ class UNetDecoder(nn.Module):
         x = features.maps[stride]
         while stride > 1:
             stride //= 2
-            skip = features.maps[stride]
-            channels = skip.shape[-1]
-            x = ConvTranspose(
-                channels, kernel_size=2, stride=2, dtype=self.dtype, name=f"up{stride}"
-            )(x)
-            x = join(skip, x, stride)
-            level = partial(convolve, channels=channels, stride=stride)
-            x = run_block(level, self, x, remat=self.remat)
-        x = x.astype(jnp.float32)
-        return Conv(self.num_classes, (1, 1), name="classifier")(x)
+            x = run_level(partial(level, stride=stride), self, x, remat=self.remat)
+        return Classifier(self.num_classes, name="classifier")(x)
 
 
 def _join_same(skip, x, stride):
