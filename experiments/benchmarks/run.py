@@ -11,8 +11,8 @@ the same weights are not compared: the program stops. A side whose library is mi
 left out.
 
 Writes OUTPUT.json, with every round, and OUTPUT.md, network by network, so that nothing is
-lost where it is stopped. `start_up.py`, `decoding.py` and `input_pipeline.py` measure what
-happens before a step.
+lost where it is stopped. What happens before a step is measured once for all networks, by
+`input_beside_torchvision.py` and `start_up.py`, whose figures go into the same files.
 """
 
 import dataclasses
@@ -28,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
+from side_by_side import before_a_step
 from side_by_side.cases import NUM_CLASSES, Case
 from side_by_side.driver import Driver, started
 from side_by_side.table import markdown
@@ -37,7 +38,7 @@ from segjax import cli
 from segjax.errors import InputError
 from segjax.whole_file import whole_file
 
-PHASES = ("training", "inference", "evaluation")
+PHASES = ("training", "inference", "evaluation", *before_a_step.PHASES)
 # The sizes that the bars are set for, and the decoder variants at SegNet-Basic's.
 CASES = {
     "segnet_basic": Case("segnet_basic", 180, 240, 2),
@@ -72,7 +73,7 @@ class Benchmark:
     """Rows of CASES."""
 
     phases: tuple[str, ...] = PHASES
-    """What the networks do."""
+    """What to time: what the networks do, and what happens before."""
 
     sides: tuple[str, ...] = (
         "segjax",
@@ -102,7 +103,8 @@ class Benchmark:
     """Factor on the networks' channels, instead of a row's own."""
 
     torch_python: str | None = None
-    """Interpreter that has PyTorch, if this one has not."""
+    """Interpreter that has PyTorch (for the input torchvision and segjax, too), if this
+    one has not."""
 
     output: Path = Path("runs/benchmark")
     """Where to write, without suffix."""
@@ -138,11 +140,20 @@ def main(benchmark: Benchmark) -> None:
             "seconds": benchmark.seconds,
             "cases": [],
         }
-        for network in benchmark.networks:
+        before = [p for p in before_a_step.PHASES if p in benchmark.phases]
+        phases = tuple(p for p in benchmark.phases if p not in before)
+        of_networks = dataclasses.replace(benchmark, phases=phases)
+        for network in benchmark.networks if phases else ():
             case = _case(benchmark, network)
             console.print(f"{case}", soft_wrap=True)
-            record["cases"].append(_compare(benchmark, case, drivers))
+            record["cases"].append(_compare(of_networks, case, drivers))
             _write(benchmark.output, record)
+    for phase in before:
+        console.print(phase)
+        record[phase] = before_a_step.measure(
+            phase, torch_python=benchmark.torch_python, rounds=benchmark.rounds
+        )
+        _write(benchmark.output, record)
     console.print(markdown(record), markup=False, soft_wrap=True)
 
 

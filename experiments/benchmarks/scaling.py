@@ -5,8 +5,9 @@
 
 Compiles every network's training step for one chip and for every slice, as `python -m
 segjax plan` does, and writes experiments/results/scaling.md. A compilation takes minutes,
-so each is kept in the work directory and read the next time; what is not there yet is "not
-run" in the page. No TPU is needed, and none is measured.
+so each is kept in the work directory and read the next time (remove it after a change of
+the code); what is not there yet is "not run" in the page. No TPU is needed, and none is
+measured.
 """
 
 import dataclasses
@@ -34,9 +35,9 @@ _RECIPES = {
     "unet": "camvid_unet.py",
 }
 _QUICK = (
-    ", with the least effort (`--quick`). With the effort of a run, SegNet-Basic and "
-    "U-Net on 2x2 had the same operations and collectives, temporaries within 2 %, and "
-    "moved 7 to 8 % fewer bytes: times that memory bounds are as much shorter."
+    ", with the least effort (`--quick`). With the effort of a run, earlier versions of "
+    "SegNet-Basic and U-Net on 2x2 had the same operations and collectives, temporaries "
+    "within 2 %, and moved 7 to 8 % fewer bytes."
 )
 
 

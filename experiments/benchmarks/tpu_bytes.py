@@ -6,8 +6,8 @@
 Compiles the training step of both (`side_by_side/`: the same network, loss and optimiser)
 with the TPU's compiler for one chip, as `python -m segjax plan` does, and writes
 experiments/results/tpu_bytes.md. No TPU is needed, and none is measured. A compilation
-takes minutes, so each is kept in the work directory and read the next time; what is not
-there yet is "not run" in the page.
+takes minutes, so each is kept in the work directory and read the next time (remove it
+after a change of the code); what is not there yet is "not run" in the page.
 """
 
 import dataclasses

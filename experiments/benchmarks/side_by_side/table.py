@@ -2,6 +2,7 @@
 
 import statistics
 
+from side_by_side import before_a_step
 from side_by_side.worker import SIDES
 
 from segjax.costs import ratios
@@ -9,9 +10,7 @@ from segjax.costs import ratios
 
 def markdown(record: dict) -> str:
     """Tables of times, differences and shares of what the machine can do."""
-    machine, cases = record["machine"], record["cases"]
-    sides = list(cases[0]["differences"])
-    phases = list(cases[0]["seconds"])
+    machine = record["machine"]
     versions = ", ".join(f"{k} {v}" for k, v in machine["versions"].items())
     lines = [
         "# segjax beside PyTorch and plain Flax",
@@ -23,6 +22,23 @@ def markdown(record: dict) -> str:
         "same round: above 1 segjax is faster; in brackets the quartiles over the "
         "rounds. Made by `python experiments/benchmarks/run.py`.",
     ]
+    if record["cases"]:
+        lines += _of_networks(record)
+    if "input" in record:
+        lines += ["", "## Input", ""]
+        lines += _table(before_a_step.input_rows(record["input"]))
+    if "start-up" in record:
+        lines += ["", "## Start-up", ""]
+        lines += _table(before_a_step.import_rows(record["start-up"]))
+        lines += ["", *_table(before_a_step.first_step_rows(record["start-up"]))]
+    return "\n".join(lines) + "\n"
+
+
+def _of_networks(record):
+    cases = record["cases"]
+    sides = list(cases[0]["differences"])
+    phases = list(cases[0]["seconds"])
+    lines = []
     for phase in phases:
         lines += [
             "",
@@ -76,7 +92,7 @@ def markdown(record: dict) -> str:
             for side in sides[1:]
         ]
         lines.append(_row([_name(case)[0], *cells]))
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _against_machine(record, case, phase, sides):
@@ -116,6 +132,11 @@ def _name(case):
         str(of["batch_size"]),
         f"{of['channels']:g}",
     ]
+
+
+def _table(rows):
+    header, *body = rows
+    return [_row(header), _row(["---"] * len(header)), *map(_row, body)]
 
 
 def _row(cells):
