@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from segjax.commands.explain_score import explain_score
+from segjax.data.datasets import open_dataset
 from segjax.data.labels import VOID, LabelTable, default_colors
 from segjax.errors import InputError
 from segjax.explain.policies import explain_policies
@@ -394,3 +396,33 @@ def test_labels_that_say_nothing_are_refused(sides):
     twice = [data["labels"][0]] * 2
     with pytest.raises(InputError, match="two examples are named 'frame_0'"):
         explain_predictions(a, b, labels=twice, table=TABLE)
+
+
+def test_predictions_in_the_classes_of_a_taxonomy(tmp_path, capsys):
+    label = np.array([[0, 1, 2, 2]], np.uint8)
+    pictures = {"images": np.zeros((1, 4, 3), np.uint8), "labels": label}
+    for split in ("train", "val"):
+        for kind, picture in pictures.items():
+            path = tmp_path / "data" / split / kind / "0.png"
+            path.parent.mkdir(parents=True)
+            Image.fromarray(picture).save(path)
+    (tmp_path / "data/classes.txt").write_text("0, wall\n1, road\n2, sky\n")
+    (tmp_path / "coarse.csv").write_text("class,folder\nflat,wall|road\nsky,sky\n")
+    folders = {"data_dir": tmp_path / "data", "prepared_dir": tmp_path / "prepared"}
+    coarse = LabelTable(("flat", "sky"), default_colors(2), {0: 0, 1: 1})
+    (example,) = open_dataset("folder", **folders).splits["val"]
+    for name, predicted in (("right", [0, 0, 1, 1]), ("half", [0, 0, 0, 1])):
+        path = tmp_path / name / f"{example['id']}.png"
+        path.parent.mkdir()
+        write_label(path, np.array([predicted], np.uint8), coarse)
+    explain_score(
+        str(tmp_path / "right"),
+        str(tmp_path / "half"),
+        dataset="folder",
+        taxonomy=str(tmp_path / "coarse.csv"),
+        **folders,
+    )
+    printed = capsys.readouterr().out
+    # Flat: 2 of 2, and 2 of 3 pixels; sky: 2 of 2, and 1 of 2.
+    assert "1.0000" in printed
+    assert f"{(2 / 3 + 1 / 2) / 2:.4f}" in printed

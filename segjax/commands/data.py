@@ -14,6 +14,7 @@ from rich.text import Text
 
 from segjax.data.catalog import catalog
 from segjax.data.datasets import DATASETS, Dataset, open_dataset
+from segjax.data.mixing import read_mix
 from segjax.data.perceptual_hash import NEAR
 from segjax.data.prepared import prepared_root
 from segjax.data.validation import Validation, validate
@@ -55,11 +56,11 @@ class Check:
 
     Names files that cannot be read, label values that are no class, and images that two
     splits have in common. The exit status is 1 if it finds an error, and 0 if it finds
-    warnings only.
+    warnings only. Of a mixture, every data set is checked, each in its own classes.
     """
 
     name: Name
-    """Of the data set."""
+    """Of the data set, or a .toml file that mixes several."""
 
     data_dir: Path | None = None
     """Its folder as published. None downloads or draws it."""
@@ -256,6 +257,28 @@ def _command(options: Show) -> str:
 
 def _check(options: Check) -> None:
     console = Console()
+    errors = sum(_checked(each, console) for each in _members(options))
+    if errors:
+        sys.exit(1)
+
+
+def _members(options: Check) -> list[Check]:
+    """A check for each data set of a mixture, or the one that is asked for."""
+    if not options.name.endswith(".toml"):
+        return [options]
+    if options.data_dir is not None:
+        raise InputError(
+            f"{options.name} names the folders of its data sets: expected no data_dir"
+        )
+    found = {(m.dataset, m.data_dir) for m in read_mix(Path(options.name)).members}
+    return [
+        dataclasses.replace(options, name=name, data_dir=folder)
+        for name, folder in sorted(found, key=str)
+    ]
+
+
+def _checked(options: Check, console: Console) -> int:
+    """Checks one data set, prints what was found, and returns the number of errors."""
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task(f"checking {options.name}", total=None)
         found = validate(
@@ -265,6 +288,7 @@ def _check(options: Check) -> None:
             near=options.near,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
+    _print(console, " ".join(map(str, filter(None, (options.name, options.data_dir)))))
     for table in (_split_table(found), _class_table(found)):
         console.print(table)
     for severity in ("error", "warning"):
@@ -277,8 +301,7 @@ def _check(options: Check) -> None:
             console.print(f"... and {more} {severity}s more (--all prints them)")
     warnings = len(found.findings) - found.errors
     console.print(f"{found.errors} errors, {warnings} warnings")
-    if found.errors:
-        sys.exit(1)
+    return found.errors
 
 
 def _split_table(found: Validation) -> Table:

@@ -26,6 +26,7 @@ def explain_score(
     resize: tuple[Resize, Resize] = ("refuse", "refuse"),
     data_dir: Path | None = None,
     prepared_dir: Path | None = None,
+    taxonomy: str | None = None,
 ) -> None:
     """Says where the difference between two scores comes from, step by step.
 
@@ -42,6 +43,8 @@ def explain_score(
       resize: what to do with predictions of another size than their label.
       data_dir: folder of the data set.
       prepared_dir: of its prepared records.
+      taxonomy: with two folders, the table in whose classes they are (a CSV or TSV
+        file, or "urban"); a run knows its own.
     """
     if all(name.partition("/")[0] in POLICIES for name in (a, b)):
         if run is None:
@@ -59,7 +62,9 @@ def explain_score(
                 f"{a} and {b} are not both policies, so folders of predictions: they "
                 "need --dataset, the data set that they predict"
             )
-        opened = open_dataset(dataset, data_dir=data_dir, prepared_dir=prepared_dir)
+        opened = open_dataset(
+            dataset, data_dir=data_dir, prepared_dir=prepared_dir, taxonomy=taxonomy
+        )
         if split not in opened.splits:
             raise InputError(
                 f"data set {dataset!r} has no split {split!r}: expected one of "

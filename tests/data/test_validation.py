@@ -1,6 +1,7 @@
 """`data check`: what is wrong with a data set, before the run."""
 
 import logging
+import shutil
 
 import numpy as np
 import pytest
@@ -147,6 +148,30 @@ def test_the_verb(folder, capsys):
     printed = capsys.readouterr().out
     assert "error: train: " in printed
     assert "1 errors, 0 warnings" in printed
+
+
+@pytest.mark.usefixtures("quiet_after")
+def test_the_verb_checks_every_data_set_of_a_mixture(folder, tmp_path, capsys):
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    (other / "train/images/0.png").write_bytes(b"")
+    mix = tmp_path / "mix.toml"
+    members = (("a", folder), ("b", other), ("again", folder))
+    mix.write_text(
+        "".join(
+            f'[[data]]\ndataset = "folder"\nname = "{name}"\ndata_dir = "{path}"\n'
+            for name, path in members
+        )
+    )
+    with pytest.raises(SystemExit) as stop:
+        verbs.main(["data", "check", str(mix)])
+    assert stop.value.code == 1
+    printed = capsys.readouterr().out
+    assert printed.count("0 errors, 0 warnings") == 1  # once, though it is there twice
+    assert printed.count("1 errors, 0 warnings") == 1
+    with pytest.raises(SystemExit):
+        verbs.main(["data", "check", str(mix), "--data-dir", str(folder)])
+    assert "names the folders of its data sets" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
