@@ -131,7 +131,7 @@ def _page(benchmark: Benchmark) -> str:
         "segjax's training step and that of the same network in plain Flax",
         "(`experiments/benchmarks/side_by_side/`) for one v5e chip: "
         f"{benchmark.batch_size} images of {benchmark.height}x{benchmark.width},",
-        f"{benchmark.channels:g} of the channels, {benchmark.dtype}, SGD with momentum.",
+        f"{_share(benchmark.channels)} of the channels, {benchmark.dtype}, SGD with momentum.",
         "Operations are all arithmetic; bytes moved are those to and from the chip's large",
         "memory, bytes accessed what the compiler counts, which has those of the memory on",
         "the chip, too; temporaries are what a step needs beside weights, momentum and",
@@ -161,6 +161,10 @@ def _page(benchmark: Benchmark) -> str:
         effort = " with the least effort" if benchmark.quick else ""
         lines += ["", f"Compiled {' and '.join(dates)}{effort}, {'; '.join(versions)}."]
     return "\n".join(lines) + "\n"
+
+
+def _share(channels: float) -> str:
+    return "all" if channels == 1 else f"{channels:g}"
 
 
 def _figures(record: dict | None) -> dict[str, float]:
