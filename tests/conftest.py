@@ -1,15 +1,20 @@
 """Strict JAX for every test: no silent dtype or rank promotion, CPU only."""
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
+from importlib.metadata import version
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Compiling is most of the tests' time, and what is compiled runs only a few times.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
     + " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    # Fused loops by way of MLIR take three times as long to compile as those by way of
+    # LLVM alone. Later XLA has no other way, and an unknown flag would end the process.
+    + " --xla_cpu_use_fusion_emitters=false" * version("jaxlib").startswith("0.10.")
 )
 
 import jax
@@ -30,3 +35,9 @@ for name, value in {
 }.items():
     jax.config.update(name, value)
     os.environ[name.upper()] = str(value)
+
+
+def pytest_collection_finish():
+    # What is imported and collected stays: it is not searched for garbage again, which
+    # tracing, that makes many objects, would have done every few milliseconds.
+    gc.freeze()

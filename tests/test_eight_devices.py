@@ -28,8 +28,10 @@ def run_on_eight_devices(*arguments):
 @pytest.mark.parametrize(
     ("name", "layouts"),
     [
-        ("segnet", ["data=4,space=2", "pmap"]),
-        pytest.param("segnet", ["jit", "data=2,space=4"], marks=pytest.mark.slow),
+        ("segnet", ["data=4,space=2"]),
+        pytest.param(
+            "segnet", ["jit", "data=2,space=4", "pmap"], marks=pytest.mark.slow
+        ),
         pytest.param("fcn", LAYOUTS, marks=pytest.mark.slow),
         pytest.param("unet", LAYOUTS, marks=pytest.mark.slow),
     ],

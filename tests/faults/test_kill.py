@@ -1,7 +1,7 @@
 """Runs that are killed at any moment end with the weights of one that is not.
 
 `kill -9` leaves a process no way to tidy up: what is on disk at that moment is what
-the next one starts from.
+the next one starts from. One that is killed during a save is in `test_preemption.py`.
 """
 
 import random
@@ -90,10 +90,6 @@ def kill_and_compare(runs, *, kills, seed):
         finished += 1
     print(f"{kills} kills, {outcomes.count('saving')} during a save, {finished} runs")
     return outcomes
-
-
-def test_killed_and_resumed(runs):
-    kill_and_compare(runs, kills=1, seed=0)
 
 
 @pytest.mark.slow

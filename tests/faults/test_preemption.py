@@ -1,4 +1,7 @@
-"""Runs that are told to stop save at once, say so, and go on as if nothing had been."""
+"""Runs that are told to stop save at once, say so, and go on as if nothing had been.
+
+And so does one that is killed; all other moments to kill it at are in `test_kill.py`.
+"""
 
 import os
 import random
@@ -68,8 +71,14 @@ def stop_and_compare(runs, *, stops, seed):
     return steps
 
 
-def test_in_use_then_stopped_then_resumed(runs):
+def test_killed_in_a_save_then_in_use_then_stopped_then_resumed(runs):
     workdir = runs.folder / "in use"
+    process = runs.start(workdir)
+    while process.poll() is None and not list(workdir.glob("checkpoints/*-tmp*")):
+        time.sleep(0.001)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    process.communicate()
     process = runs.start(workdir)
     begun(workdir, process)
     process.send_signal(signal.SIGSTOP)  # or it might be done before the next has begun

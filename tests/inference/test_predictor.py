@@ -6,7 +6,9 @@ import pytest
 
 from segjax.data.labels import LabelTable
 from segjax.inference.predictor import make_predictor
-from segjax.models.zoo import build_model
+from segjax.models.decoders.segnet import SegNetDecoder
+from segjax.models.encoders import PooledEncoder
+from segjax.models.segmenter import Segmenter
 from segjax.training import parallel
 
 TABLE = LabelTable(
@@ -18,7 +20,7 @@ TABLE = LabelTable(
 
 @pytest.fixture(scope="module")
 def make():
-    model = build_model("segnet_basic", num_classes=3, width=1 / 16, dropout=0.5)
+    model = Segmenter(PooledEncoder(((4,), (6,)), dropout=0.5), SegNetDecoder(3))
     image = jax.ShapeDtypeStruct((1, 32, 32, 3), np.float32)
     shapes = jax.eval_shape(
         lambda key, x: model.init(key, x, train=False), jax.random.key(0), image

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from filled import filled
 
 from segjax.errors import InputError
 from segjax.models.patch_classifier import PatchClassifier, count_multiply_adds
@@ -13,14 +14,9 @@ ODD = PatchClassifier(2, stages=((3,), (4,)), dense=(), patch=17, kernel_size=4)
 MODELS = pytest.mark.parametrize("model", [EVEN, ODD], ids=["even", "odd"])
 
 
-def init(model, channels=3):
+def init(model):
     """Variables with biases and batch statistics that are not a fresh network's."""
-    patch = jnp.zeros((1, model.patch, model.patch, channels))
-    variables = model.init(jax.random.key(0), patch, train=False, method="classify")
-    return jax.tree.map(
-        lambda leaf: leaf + jnp.linspace(0, 1, leaf.size) if leaf.ndim == 1 else leaf,
-        variables,
-    )
+    return filled(model, (1, model.patch, model.patch, 3), method="classify")
 
 
 def patches_of(image, patch):
@@ -45,12 +41,11 @@ def test_sliding_equals_classifying_every_patch(model, size):
     patches = jnp.asarray(patches_of(image, model.patch))
 
     @jax.jit
-    def run(image, patches):
-        variables = init(model)
+    def run(variables, image, patches):
         separate = model.apply(variables, patches, train=False, method="classify")
         return separate, model.apply(variables, image[None], train=False)["logits"]
 
-    separate, logits = run(image, patches)
+    separate, logits = run(init(model), image, patches)
     assert separate.shape == (size[0] * size[1], model.num_classes)
     assert logits.dtype == jnp.float32
     assert np.std(separate, axis=0).min() > 1e-3  # not the same answer everywhere
@@ -63,9 +58,7 @@ def test_both_forms_have_the_same_gradient():
     patches = jnp.asarray(patches_of(image, ODD.patch))
 
     @jax.jit
-    def run(image, patches):
-        variables = init(ODD)
-
+    def run(variables, image, patches):
         def separate(params):
             x = ODD.apply(
                 {**variables, "params": params},
@@ -81,7 +74,7 @@ def test_both_forms_have_the_same_gradient():
 
         return tuple(jax.grad(f)(variables["params"]) for f in (separate, sliding))
 
-    separate, sliding = run(image, patches)
+    separate, sliding = run(init(ODD), image, patches)
     for a, b in zip(jax.tree.leaves(separate), jax.tree.leaves(sliding), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6)
 
@@ -91,15 +84,15 @@ def test_logits_depend_on_exactly_the_patch(model):
     size, (y, x) = (2 * model.patch, 2 * model.patch + 3), (model.patch, model.patch)
 
     @jax.jit
-    def gradient(image):
-        # Nothing negative: every unit is on, and no gradient is zero by chance.
-        variables = jax.tree.map(jnp.abs, init(model))
+    def gradient(variables, image):
         return jax.grad(
             lambda v: jnp.sum(model.apply(variables, v, train=False)["logits"][0, y, x])
         )(image)
 
+    # Nothing negative: every unit is on, and no gradient is zero by chance.
+    variables = jax.tree.map(np.abs, init(model))
     # Of the equal maxima of a constant image each gets a share of the gradient.
-    touched = np.any(gradient(jnp.ones((1, *size, 3)))[0], axis=-1)
+    touched = np.any(gradient(variables, jnp.ones((1, *size, 3)))[0], axis=-1)
     rows, columns = np.flatnonzero(touched.any(1)), np.flatnonzero(touched.any(0))
     top, left = y - model.patch // 2, x - model.patch // 2
     assert (rows[0], rows[-1]) == (top, top + model.patch - 1)

@@ -1,9 +1,12 @@
 """The SegNet paper's table 1: weights counted, and what each decoder reads."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from filled import filled
 
 from segjax.models.decoders.segnet_variants import FCNBasicDecoder, ScoreNeck
 from segjax.models.encoders import PooledEncoder
@@ -55,8 +58,7 @@ def test_what_a_decoder_reads(name):
     image = jax.random.normal(jax.random.key(0), (1, 23, 30, 3))
 
     @jax.jit
-    def run(image):
-        variables = model.init(jax.random.key(1), image, train=False)
+    def run(variables, image):
         features = model.apply(
             variables,
             image,
@@ -81,10 +83,13 @@ def test_what_a_decoder_reads(name):
             features.maps, features.pooled, jnp.uint8(0)
         )
         # All switches moved: 0b01010101 changes each of the four in a byte.
-        moved = loss(features.maps, features.pooled, jnp.uint8(0b01010101))
-        return *grads, moved != loss(features.maps, features.pooled, jnp.uint8(0))
+        as_they_are, moved = jax.lax.map(
+            partial(loss, features.maps, features.pooled),
+            jnp.array([0, 0b01010101], jnp.uint8),
+        )
+        return *grads, moved != as_they_are
 
-    maps, pooled, reads_switches = run(image)
+    maps, pooled, reads_switches = run(filled(model, image.shape), image)
     read = tuple({s for s, g in group.items() if np.any(g)} for group in (maps, pooled))
     assert (*read, bool(reads_switches)) == READS[name]
 
@@ -107,13 +112,19 @@ def test_fcn_basic_starts_as_interpolation_of_its_scores():
         PooledEncoder(stages=((1,),)), FCNBasicDecoder(1), ScoreNeck(1, (2,))
     )
     image = jnp.zeros((1, 16, 20, 3))
-    variables = model.init(jax.random.key(0), image, train=False)
-    features = model.apply(variables, image, train=False, method="encode")
+
+    @jax.jit
+    def run(image, ramp):
+        variables = model.init(jax.random.key(0), image, train=False)
+        features = model.apply(variables, image, train=False, method="encode")
+        features = features.replace(pooled={2: ramp})
+        outputs = model.apply(variables, features, train=False, method="decode")
+        return outputs["logits"]
+
     ramp = jnp.tile(
         jnp.arange(10, dtype=jnp.float32).reshape(1, 1, 10, 1), (1, 8, 1, 1)
     )
-    features = features.replace(pooled={2: ramp})
-    logits = model.apply(variables, features, train=False, method="decode")["logits"]
+    logits = run(image, ramp)
     assert logits.shape == (1, 16, 20, 1)
     expected = (np.arange(20) - 0.5) / 2
     np.testing.assert_allclose(logits[0, 8, 4:16, 0], expected[4:16], rtol=1e-5)

@@ -6,6 +6,8 @@ from page_sample import IMAGE_IDS, comparison
 
 from segjax.report.page import write_page
 
+pytestmark = pytest.mark.slow
+
 RED, GREY, BLACK = [214, 39, 40, 255], [235, 235, 235, 255], [0, 0, 0, 255]
 B, C, A = IMAGE_IDS  # by disagreement: A (3 columns), C (2), B (none)
 

@@ -12,6 +12,8 @@ from PIL import Image
 from segjax.inference.label_files import read_label
 from segjax.inference.predictor import predict_image
 
+pytestmark = pytest.mark.slow
+
 # Three stripes of 16 columns. By the thresholds of `served_runs` the first network
 # labels them 0 1 2; the second, which sees 16 columns in all, 0 1 1.
 IMAGE = np.zeros((24, 48, 3), np.uint8)

@@ -19,6 +19,9 @@ from segjax import scoring
 from segjax.data import pipeline
 from segjax.data.labels import VOID, LabelTable
 from segjax.errors import InputError
+from segjax.models.decoders.segnet import SegNetDecoder
+from segjax.models.encoders import PooledEncoder
+from segjax.models.segmenter import Segmenter
 from segjax.models.zoo import build_model
 from segjax.training import checkpoint, loop, parallel, replay, steps
 from segjax.training.preemption import Stopped, listening
@@ -61,7 +64,9 @@ def score(eval_step, variables, source, *, mesh, batch_size, seen=None):
 
 @pytest.fixture(scope="module")
 def setup():
-    model = build_model("segnet_basic", num_classes=CLASSES, width=0.1, dropout=0.2)
+    # Batch statistics, dropout and switches, in as few arrays as that takes.
+    encoder = PooledEncoder(((4,), (6,)), dropout=0.2)
+    model = Segmenter(encoder, SegNetDecoder(CLASSES))
     tx = optax.sgd(0.05, momentum=0.9)
     mesh = parallel.make_mesh()
     train_step = partial(steps.train_step, model=model, tx=tx)
