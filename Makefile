@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # One process per core; a file's tests share what is expensive to make.
 PARALLEL := --numprocesses auto --dist loadfile
 
-.PHONY: demo test test-quick test-slow lint clean
+.PHONY: demo test test-quick test-slow docs colabs lint clean
 
 demo: $(READY)
 	$(VENV)/bin/python experiments/upsampling_ablation.py --workdir runs/demo
@@ -22,6 +22,21 @@ test-quick: $(READY)
 
 test-slow: $(READY)
 	$(VENV)/bin/python -m pytest -m slow
+
+# The pages, with warnings as errors, and the examples in them.
+docs: $(READY)
+	$(VENV)/bin/python -m pip install -qq -r requirements-docs.txt
+	$(VENV)/bin/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	$(VENV)/bin/python -m pytest -m slow tests/test_doc_examples.py
+
+# Runs the notebooks, in an environment in which they install segjax themselves. They are
+# to take four minutes on two cores; slower machines get five.
+colabs:
+	$(PYTHON) -m venv $(VENV)-colabs
+	$(VENV)-colabs/bin/python -m pip install -qq -r requirements-colabs.txt
+	$(VENV)-colabs/bin/python -m pip uninstall -qq --yes segjax
+	rm -rf build
+	$(VENV)-colabs/bin/python colabs/build.py --check --minutes 5
 
 lint: $(READY)
 	$(VENV)/bin/ruff check --fix .
