@@ -13,6 +13,10 @@ The paper's recipe is batch 20, learning rate 1e-4, momentum 0.9, weight decay 5
 augmentation, at least 175 epochs of PASCAL VOC; its 62.2 mIoU is on that data set.
 Differs from it: CamVid; VGG16 starts from random weights and not from ImageNet's, for
 which the learning rate is ten times higher; biases have the kernels' learning rate.
+With ImageNet's (`convert-weights` reads torchvision's file) the paper's rate is right:
+
+    python experiments/camvid_fcn8s.py --data-dir CAMVID --model fcn32s \
+        --workdir runs/fcn32s --init-from vgg16.safetensors --learning-rate 1e-4
 
 Measured: not run (134 million parameters; a GPU's work).
 """
