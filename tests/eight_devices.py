@@ -155,7 +155,7 @@ def halos(name, height="64"):
     tx = optax.sgd(0.1)
     state = jax.eval_shape(lambda: create_state(net(name), tx, seed=0))
     batch = jax.eval_shape(
-        lambda: make_batch(0, images=12, height=int(height), width=24)
+        lambda: make_batch(0, images=12, height=int(height), width=32)
     )
     programs = {
         "training": train_step(name, mesh, "jit", tx).lower(state, batch),
