@@ -30,13 +30,14 @@ docs: $(READY)
 	$(VENV)/bin/python -m pytest -m slow tests/test_doc_examples.py
 
 # Runs the notebooks, in an environment in which they install segjax themselves. They are
-# to take four minutes on two cores; slower machines get five.
+# to take four minutes on two quiet cores: the command prints what they took. Its limit is
+# that of a slow or busy machine, which must not fail a change.
 colabs:
 	$(PYTHON) -m venv $(VENV)-colabs
 	$(VENV)-colabs/bin/python -m pip install -qq -r requirements-colabs.txt
 	$(VENV)-colabs/bin/python -m pip uninstall -qq --yes segjax
 	rm -rf build
-	$(VENV)-colabs/bin/python colabs/build.py --check --minutes 5
+	$(VENV)-colabs/bin/python colabs/build.py --check --minutes 10
 
 lint: $(READY)
 	$(VENV)/bin/ruff check --fix .
